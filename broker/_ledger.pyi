@@ -1,0 +1,205 @@
+"""The compiled ledger: sessions, charges, leases, pools, deadlines. No I/O, no clock, no random source.
+
+Every `now_ns` is CLOCK_MONOTONIC in nanoseconds, given by the caller. Each method may be called from any
+thread; it lets the GIL go before it takes the ledger's one mutex. The rules stand in the head comment of
+ext/ledger/_ledger.pyx.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from broker.model.answers import Answer, LeaseView
+from broker.model.terms import PoolTerms
+from broker.model.words import EndReason
+
+LIMITS: dict[str, int]
+"""Every bound of ext/limits.pxd, by name."""
+
+class SessionView:
+    """One open session, without its secret."""
+
+    fence: int
+    user: bytes
+    host: bytes
+    app: bytes
+    label: bytes
+    instance_id: bytes
+    identity: bytes
+    age_ns: int
+    ends_in_ns: int
+    leases: tuple[LeaseView, ...]
+
+class PoolView:
+    """One pool's numbers now, and its counters since the start."""
+
+    pool: int
+    product: str
+    terms: PoolTerms
+    is_emulated: bool
+    is_starting: bool
+    capacity: int
+    grace_seats: int
+    in_use: int
+    in_use_peak: int
+    deficit: int
+    charge_count: int
+    lingering_count: int
+    key_grace_count: int
+    lease_count: int
+    charge_total: int
+    """Charges ever taken."""
+
+class ProductView:
+    """One product's counters since the start, by number of EndReason and DenialReason."""
+
+    product: str
+    lease_total: int
+    """Leases ever started."""
+    denial_totals: tuple[int, ...]
+    end_totals: tuple[int, ...]
+
+class Counters:
+    """What the whole ledger holds, and has done since the start."""
+
+    session_count: int
+    lease_count: int
+    charge_count: int
+    request_count: int
+    denial_count: int
+    """Denials remembered now."""
+    text_size: int
+    opened_total: int
+    renewed_total: int
+    acquired_total: int
+    released_total: int
+    ended_totals: tuple[int, ...]
+    """Sessions ended, by number of EndReason."""
+    replayed_total: int
+    denied_total: int
+    not_found_total: int
+    reused_total: int
+    invalid_total: int
+    overloaded_total: int
+    events_full_total: int
+    event_total: int
+    event_size: int
+    """Bytes of events not yet drained."""
+    stall_total: int
+    stalled_ns: int
+
+class Ledger:
+    """The truth about seats. One per broker.
+
+    `broker_id` 8 bytes, `secret` 16 bytes (signs session ids and keys all hashes), `generation` 1..2**24-1.
+    Sizes are counts of records; memory is only touched as they fill. ValueError names a wrong argument.
+    """
+
+    def __init__(
+        self,
+        *,
+        broker_id: bytes,
+        secret: bytes,
+        generation: int,
+        start_ns: int,
+        ttl_ns: int = ...,
+        renew_grace_ns: int = ...,
+        request_window_ns: int = ...,
+        denial_window_ns: int = ...,
+        stall_ns: int = ...,
+        sessions_max: int = ...,
+        leases_max: int = ...,
+        charges_max: int = ...,
+        requests_max: int = ...,
+        denials_max: int = ...,
+        text_size_max: int = ...,
+        event_ring_size: int = ...,
+    ) -> None: ...
+
+    # --- products, pools, sources: the control plane -------------------------------------------------
+    def declare_product(self, product: str) -> int:
+        """Its index; the same for the same id. ValueError at the bound or for a bad id."""
+    def declare_pool(self, product: str, terms: PoolTerms, is_emulated: bool) -> int:
+        """The pool of equal terms, made if need be (and its product with it)."""
+    def set_starting(self, now_ns: int, pool: int, is_starting: bool) -> None: ...
+    def prove_source(
+        self, now_ns: int, source: int, pool: int, seats: int, proven_until_ns: int, grace_until_ns: int
+    ) -> None:
+        """Source (0..sources_max-1) gives seats until proven_until_ns; if not refreshed, its charges may stay until grace_until_ns."""
+    def lose_source(self, now_ns: int, source: int, grace_until_ns: int, cause: EndReason) -> None:
+        """The source gives no more seats from now; its charges may stay until grace_until_ns."""
+
+    # --- client commands -------------------------------------------------------------------------------
+    def open(
+        self,
+        now_ns: int,
+        *,
+        request_id: bytes,
+        user: bytes,
+        host: bytes,
+        products: Sequence[tuple[str, bool]],
+        app: bytes = b"",
+        label: bytes = b"",
+        identity: bytes = b"",
+        instance_id: bytes = b"",
+        ttl_ns: int = 0,
+        priority: int = 0,
+        salt: bytes = b"",
+    ) -> Answer:
+        """GRANTED, DENIED, ENDED, REQUEST_ID_REUSED, INVALID, OVERLOADED or EVENTS_FULL.
+
+        products: (id, is_optional). ttl_ns 0: the ledger's own; longer is shortened. salt: any other parts of the
+        request (client nonce, machine identifiers, wait limit), so that a retry with other ones is told apart.
+        """
+    def renew(self, now_ns: int, session_id: bytes, change_version: int = 0) -> Answer:
+        """RENEWED or NOT_FOUND."""
+    def acquire(
+        self, now_ns: int, session_id: bytes, request_id: bytes, products: Sequence[tuple[str, bool]], salt: bytes = b""
+    ) -> Answer:
+        """ACQUIRED, DENIED, NOT_FOUND, REQUEST_ID_REUSED, INVALID, OVERLOADED or EVENTS_FULL."""
+    def release(self, now_ns: int, session_id: bytes, request_id: bytes, product: str) -> Answer:
+        """RELEASED, NOT_FOUND, REQUEST_ID_REUSED, OVERLOADED or EVENTS_FULL."""
+    def close(self, now_ns: int, session_id: bytes, request_id: bytes) -> Answer:
+        """CLOSED, NOT_FOUND, REQUEST_ID_REUSED or EVENTS_FULL."""
+    def revoke(self, now_ns: int, fence: int, reason: EndReason = ...) -> bool:
+        """Whether there was such a session. False also when the event ring is full: see `counters()`."""
+
+    # --- time --------------------------------------------------------------------------------------------
+    def advance(self, now_ns: int) -> bool:
+        """Does what is due, at most 256 items; whether more is due at once."""
+    def next_due_ns(self, now_ns: int) -> int:
+        """When `advance` next has something to do, for a sleeping caller; now_ns if at once."""
+
+    # --- reading -----------------------------------------------------------------------------------------
+    def products(self) -> list[ProductView]: ...
+    def pools(self) -> list[PoolView]: ...
+    def counters(self) -> Counters: ...
+    def sessions(self, now_ns: int, cursor: int = 0, count_max: int = 256) -> tuple[list[SessionView], int]:
+        """Open sessions from the cursor on, and the next cursor; 0 begins, and 0 as the next one means the end.
+        Scans at most 4,096 records a call, so a page may be short or empty before the end."""
+    def find_session(self, now_ns: int, fence: int) -> SessionView | None: ...
+    def session_fence(self, session_id: bytes) -> int:
+        """The fence inside a genuine session id; 0 if it is not one of this broker's. Says nothing of whether it lives."""
+    def drain_events(self, size_max: int = ...) -> bytes:
+        """Whole events, oldest first, for broker.model.events.decode_events; empty when there are none."""
+    def memory_size(self) -> int:
+        """Bytes of address space reserved; what is resident grows with use."""
+
+    # --- batches: what the data plane and the benchmark use ------------------------------------------------
+    def execute(self, now_ns: int, batch: Batch) -> None:
+        """All commands of the batch, in order, under one hold of the mutex (in steps of at most 256)."""
+
+class Batch:
+    """Commands made ready once and executed without the GIL; answers are read afterwards."""
+
+    def __init__(self, count_max: int) -> None: ...
+    def __len__(self) -> int: ...
+    def clear(self) -> None: ...
+    def add_open(
+        self, ledger: Ledger, *, request_id: bytes, user: bytes, host: bytes, products: Sequence[tuple[str, bool]], **texts: Any
+    ) -> None: ...
+    def add_renew(self, session_id: bytes, change_version: int = 0) -> None: ...
+    def add_close(self, session_id: bytes, request_id: bytes) -> None: ...
+    def statuses(self) -> bytes:
+        """One byte a command: its Status."""
+    def session_ids(self) -> bytes:
+        """32 bytes a command: the session id of each GRANTED, zeros elsewhere."""
