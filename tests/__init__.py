@@ -1,0 +1,1 @@
+"""The suites of Usher; `tests.support` holds what they share."""

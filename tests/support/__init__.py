@@ -1,0 +1,1 @@
+"""What several suites share: a real broker process, certificates, waiting for a condition."""
