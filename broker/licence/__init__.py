@@ -1,0 +1,40 @@
+"""Licence documents: read, judged and issued; no clock, no key, no ledger.
+
+Start at `document.py` (what a licence is), then `trust.py` (whom we believe) and `folder.py` (all of them together).
+"""
+
+from broker.licence.document import Licence, Period, in_period, period_sentence, read_licence, verify
+from broker.licence.errors import LicenceError, TrustFileError, VendorError
+from broker.licence.folder import FolderReading, LicenceFolder, judge
+from broker.licence.inspection import Inspection, inspect_licence
+from broker.licence.issue import Vendor, create_vendor, issue_licence, load_vendor
+from broker.licence.refusal import Refusal, RefusalReason
+from broker.licence.terms import LicenceTerms, Stacking
+from broker.licence.trust import TrustEntry, TrustFile
+
+__all__ = [
+    "FolderReading",
+    "Inspection",
+    "Licence",
+    "LicenceError",
+    "LicenceFolder",
+    "LicenceTerms",
+    "Period",
+    "Refusal",
+    "RefusalReason",
+    "Stacking",
+    "TrustEntry",
+    "TrustFile",
+    "TrustFileError",
+    "Vendor",
+    "VendorError",
+    "create_vendor",
+    "in_period",
+    "inspect_licence",
+    "issue_licence",
+    "judge",
+    "load_vendor",
+    "period_sentence",
+    "read_licence",
+    "verify",
+]
