@@ -1,0 +1,71 @@
+"""The thread that keeps the ledger's time: it calls `advance` when something is due, and at least ten times a second.
+
+The least rate is what makes a stopped process visible: a gap of over a second between calls moves all deadlines
+(semantics rule 20). A native, non-daemon thread with all signals blocked, joined at the end (design 12). If it fails, nothing would expire any
+more, so that the broker must stop: `on_failure` is called, once, in this thread.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+PAUSE_NS_MAX = 100_000_000
+
+
+class Advancing(Protocol):
+    """What the ticker needs of a ledger."""
+
+    def advance(self, now_ns: int) -> bool:
+        """Does what is due; whether more is due at once."""
+
+    def next_due_ns(self, now_ns: int) -> int:
+        """When it next has something to do."""
+
+
+class Ticker:
+    """Drives one ledger. `start` and `stop` belong to one thread; `wake` may be called from any."""
+
+    def __init__(
+        self, ledger: Advancing, clock_ns: Callable[[], int], on_failure: Callable[[BaseException], None]
+    ) -> None:
+        self._ledger = ledger
+        self._clock_ns = clock_ns
+        self._on_failure = on_failure
+        self._woken = threading.Event()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="usher-ticker", daemon=False)
+
+    def start(self) -> None:
+        """Begins to tick."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Makes it look at once: something may be due that was not."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Ends the thread and waits for it. Calling it again, or before `start`, does nothing."""
+        self._is_stopping = True
+        self._woken.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            while not self._is_stopping:
+                self._woken.clear()
+                self._tick()
+        except BaseException as error:
+            self._on_failure(error)
+
+    def _tick(self) -> None:
+        now_ns = self._clock_ns()
+        if self._ledger.advance(now_ns):
+            return
+        pause_ns = min(self._ledger.next_due_ns(now_ns) - now_ns, PAUSE_NS_MAX)
+        if pause_ns > 0:
+            self._woken.wait(pause_ns / 1e9)
