@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-debug run demo test test-fast lint format proto proto-check bench load docs constraints package clean distclean
+.PHONY: help setup build build-debug run demo test lint proto bench load docs constraints package clean distclean
 
 BIN := .venv/bin
 PY := $(BIN)/python
@@ -42,10 +42,6 @@ test:  ## every test
 	@tools/setup broker dev load
 	@$(PY) -m pytest $(ARGS)
 
-test-fast:  ## the tests that need no process and no long search
-	@tools/setup broker dev load
-	@$(PY) -m pytest -x -q -m "not slow" $(ARGS)
-
 lint:  ## ruff, mypy --strict, import contracts, buf
 	@tools/setup broker dev load
 	@ruff check .
@@ -73,7 +69,7 @@ constraints:  ## write constraints.txt from what is installed now
 	@tools/setup broker dev load
 	@$(PY) tools/constraints.py
 
-package:  ## sdist and wheel, in dist/
+package:  ## a wheel of this machine's kind, in dist/
 	@tools/setup broker dev
 	@$(PY) -m pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation -w dist .
 

@@ -63,7 +63,7 @@ def extensions() -> list[Extension]:
         return []
     from Cython.Build import cythonize  # only where something is compiled: a pure install has no Cython
 
-    return cythonize(  # type: ignore[no-any-return, no-untyped-call]
+    return cythonize(
         wanted,
         include_path=["ext"],
         language_level=3,

@@ -1,0 +1,1 @@
+"""The rules of the house, each with a test that fails when it is broken."""
