@@ -86,9 +86,9 @@ class DeviceStrings:
 
 def load_libusb_backend() -> object:
     """pyusb's libusb-1.0 backend, loaded on the first call; raises BackendMissing."""
-    import usb.backend.libusb1
-
-    backend: object = usb.backend.libusb1.get_backend()
+    # Loads a shared library, so only where real keys are wanted.
+    libusb1: Any = importlib.import_module("usb.backend.libusb1")
+    backend: object = libusb1.get_backend()
     if backend is None:
         raise BackendMissing
     return backend
