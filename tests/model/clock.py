@@ -1,0 +1,28 @@
+"""The two times of the ledger model: raw, which never goes back, and the ledger's, which leaves out stalls.
+
+Nanoseconds. Sessions, linger and memory count in ledger time, so that a stopped process or a paused machine ends
+nobody; sources count in raw time, because a stopped process proves nothing (semantics rules 20 and 30).
+"""
+
+from __future__ import annotations
+
+
+class Clock:
+    """`stall_ns`: a step longer than this is a stall; 0 means none is."""
+
+    def __init__(self, start_ns: int, stall_ns: int) -> None:
+        self.raw_ns = start_ns
+        self.stall_ns = stall_ns
+        self.stalled_ns = 0
+        self.stall_total = 0
+
+    def update(self, now_ns: int) -> None:
+        step_ns = max(0, now_ns - self.raw_ns)
+        if self.stall_ns > 0 and step_ns > self.stall_ns:
+            self.stalled_ns += step_ns
+            self.stall_total += 1
+        self.raw_ns += step_ns
+
+    @property
+    def ledger_ns(self) -> int:
+        return self.raw_ns - self.stalled_ns
