@@ -1,0 +1,35 @@
+"""The bounds of the verbs: what one message, one stream and one process may hold (design section 4, invariant 8)."""
+
+from __future__ import annotations
+
+REQUEST_ID_SIZE = 16
+SESSION_ID_SIZE = 32
+PRODUCT_SIZE_MAX = 32
+PRODUCT_COUNT_MAX = 16
+CLIENT_NONCE_SIZE_MAX = 32
+MACHINE_IDENTIFIER_COUNT_MAX = 8
+MACHINE_IDENTIFIER_SIZE_MAX = 64
+REVOKE_REASON_SIZE_MAX = 256
+
+MESSAGE_SIZE_MAX = 64 * 1024
+"""Of every message of Sessions, both ways, and of every body at the JSON door."""
+STREAM_ANSWER_SIZE_MAX = 60 * 1024
+"""Where a KeepAlive answer is cut into several messages; one more item never fills the rest."""
+
+RENEWALS_PER_MESSAGE_MAX = 256
+SESSIONS_PER_STREAM_MAX = 10_000
+NOTICES_WAITING_MAX = 20_000
+"""Notices that one stream has not yet read; a reader slower than that opens its stream again and renews."""
+
+EVENTS_KEPT_MAX = 10_000
+EVENTS_PER_MESSAGE_MAX = 256
+ENDS_KEPT_MAX = 10_000
+"""Ended sessions whose reason is still told to who asks for them."""
+
+PAGE_SIZE_DEFAULT = 100
+PAGE_SIZE_MAX = 256
+SCANS_PER_PAGE_MAX = 16
+"""Calls of `Ledger.sessions` for one page, 4,096 records each."""
+
+DURATION_NS_MAX = 2**62
+"""Longer durations are taken as this; the ledger shortens them further."""

@@ -1,0 +1,96 @@
+"""What the verbs need of the parts around them, as narrow Protocols: keyring, emulation, reload.
+
+Everything is called on the event loop's thread and must not wait for a key, a disk or the network, except `Reload`
+and `Emulation.set_plugged`, which the service calls in a worker thread. The keyring's own values
+(broker/keyring/views.py) fit `KeyView` and `LicenceView` as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from broker.model.answers import Answer
+from broker.model.views import Counters, PoolView, ProductView, SessionView
+from broker.model.words import EndReason
+
+Clock = Callable[[], int]
+"""CLOCK_MONOTONIC in nanoseconds: time.monotonic_ns, or a test's own."""
+
+Reload = Callable[[], Sequence[str]]
+"""Reads configuration and licences again and says what changed, a line each. ReloadError if it cannot."""
+
+
+class ReloadError(Exception):
+    """A reload that changed nothing, because something is wrong; the text says what and what to do."""
+
+
+class LedgerFace(Protocol):
+    """The part of `broker._ledger.Ledger` that the verbs use; its model fits too."""
+
+    def open(
+        self,
+        now_ns: int,
+        *,
+        request_id: bytes,
+        user: bytes,
+        host: bytes,
+        products: Sequence[tuple[str, bool]],
+        app: bytes = b"",
+        label: bytes = b"",
+        identity: bytes = b"",
+        instance_id: bytes = b"",
+        ttl_ns: int = 0,
+        priority: int = 0,
+        salt: bytes = b"",
+    ) -> Answer: ...
+    def renew(self, now_ns: int, session_id: bytes, change_version: int = 0) -> Answer: ...
+    def acquire(
+        self, now_ns: int, session_id: bytes, request_id: bytes, products: Sequence[tuple[str, bool]], salt: bytes = b""
+    ) -> Answer: ...
+    def release(self, now_ns: int, session_id: bytes, request_id: bytes, product: str) -> Answer: ...
+    def close(self, now_ns: int, session_id: bytes, request_id: bytes) -> Answer: ...
+    def revoke(self, now_ns: int, fence: int, reason: EndReason = ...) -> bool: ...
+    def products(self) -> list[ProductView]: ...
+    def pools(self) -> list[PoolView]: ...
+    def counters(self) -> Counters: ...
+    def sessions(self, now_ns: int, cursor: int = 0, count_max: int = 256) -> tuple[list[SessionView], int]: ...
+    def find_session(self, now_ns: int, fence: int) -> SessionView | None: ...
+    def session_fence(self, session_id: bytes) -> int: ...
+    def drain_events(self, size_max: int = ...) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFacts:
+    """What does not change while the broker runs. `start_unix_ns` is wall time, for people."""
+
+    version: str
+    broker_id: bytes
+    generation: int
+    start_unix_ns: int
+    data_plane: str
+    durability: str
+
+
+class EmulatedKeyView(Protocol):
+    """One emulated key, plugged in or not."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def profile(self) -> str: ...
+    @property
+    def is_plugged(self) -> bool: ...
+    @property
+    def thumbprint(self) -> str: ...
+
+
+class Emulation(Protocol):
+    """The emulated fleet of this broker."""
+
+    def emulated_keys(self) -> Sequence[EmulatedKeyView]:
+        """All keys of the fleet, by name."""
+
+    def set_plugged(self, name: str, is_plugged: bool) -> EmulatedKeyView:
+        """Plugs a key in or pulls it, and says how it is now. LookupError for a name that is not in the fleet."""
