@@ -1,0 +1,106 @@
+"""The metrics endpoint: one Collector that reads the broker at scrape time, and the page that shows it.
+
+Nothing here is called when a request is served. The ledger counts for itself, in C; a scrape reads its counters and
+makes samples of them, some milliseconds of Python for hundreds of series. That holds the GIL, so it runs in a worker
+thread and never on the event loop, one scrape at a time, with a bound on those that wait.
+
+    registry = build_registry(UsherCollector(ledger=..., keyring=..., stats=..., broker=..., bounds=...))
+    Route("/metrics", metrics_endpoint(registry))
+
+The registry is its own: nothing is created at import, and two brokers in one process do not meet. What each metric means
+is in `metric_families.py` and `metric_keys.py`. `UsherCollector.collect` may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broker.web.metric_families import (
+    bound_families,
+    broker_families,
+    duration_family,
+    pool_families,
+    product_families,
+    session_families,
+)
+from broker.web.metric_keys import key_families, licence_families
+from broker.web.metric_sources import BrokerLabels, KeyringReading, LedgerBounds, LedgerReading, StatsReading
+
+__all__ = ["BrokerLabels", "LedgerBounds", "UsherCollector", "build_registry", "metrics_endpoint"]
+
+WAITING_COUNT_MAX = 8
+"""Scrapes that may wait for the one that is running; more are told to come back."""
+
+
+class UsherCollector:
+    """Everything that the broker exposes, read anew at each `collect`. See `metric_sources` for what it reads.
+
+    `is_draining` says whether new sessions are refused just now.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: LedgerReading,
+        keyring: KeyringReading,
+        stats: StatsReading,
+        broker: BrokerLabels,
+        bounds: LedgerBounds,
+        is_draining: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._ledger = ledger
+        self._keyring = keyring
+        self._stats = stats
+        self._broker = broker
+        self._bounds = bounds
+        self._is_draining = is_draining
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, each whole and at one instant of its source."""
+        counters = self._ledger.counters()
+        views = self._keyring.views()
+        yield from broker_families(self._broker)
+        yield GaugeMetricFamily("usher_draining", "1 while new sessions are refused.", value=int(self._is_draining()))
+        yield from pool_families(self._ledger.pools())
+        yield from product_families(self._ledger.products())
+        yield from session_families(counters)
+        yield from bound_families(counters, self._bounds, self._ledger.memory_size())
+        yield from key_families(views.keys)
+        yield from licence_families(views.licences)
+        yield duration_family(self._stats.bounds_seconds, self._stats.snapshot())
+
+
+def build_registry(collector: UsherCollector) -> CollectorRegistry:
+    """A registry of its own with the Collector, and the process's processor time, memory and open files."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def metrics_endpoint(registry: CollectorRegistry) -> Callable[[Request], Awaitable[Response]]:
+    """A Starlette endpoint for GET: Prometheus text or OpenMetrics, as the Accept header asks."""
+    turn = asyncio.Lock()
+    waiting_count = 0
+
+    async def metrics(request: Request) -> Response:
+        nonlocal waiting_count
+        if waiting_count > WAITING_COUNT_MAX:
+            return Response("too many scrapes at once\n", 503, {"retry-after": "1"})
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        waiting_count += 1
+        try:
+            async with turn:
+                body = await asyncio.to_thread(encode, registry)
+        finally:
+            waiting_count -= 1
+        return Response(body, headers={"content-type": content_type})
+
+    return metrics

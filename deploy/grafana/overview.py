@@ -1,0 +1,410 @@
+"""The Overview dashboard: are there seats, who is turned away, are the keys there, does the broker keep up.
+
+    python deploy/grafana/overview.py            writes dashboards/overview.json
+    python deploy/grafana/overview.py --check    says whether that file is what this one makes
+
+Read it from top to bottom: a row of tiles for a glance, then seats, sessions, keys and licences, and the broker
+itself. Thin on purpose; what one product or one key does in detail belongs to dashboards of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import DashboardCursorSync
+from panels import (
+    BROKER,
+    ORANGE,
+    PRODUCT,
+    RED,
+    Column,
+    Panel,
+    Series,
+    datasource_variable,
+    heat,
+    label_variable,
+    lines,
+    rows_of_now,
+    tile,
+)
+
+OUTPUT = Path(__file__).parent / "dashboards" / "overview.json"
+
+_CALLS = f'{BROKER},method!~"Admin/.*"'
+
+
+def tiles() -> list[Panel]:
+    """The glance."""
+    return [
+        tile(
+            "Open sessions",
+            "Clients that hold a session now, over the selected brokers.",
+            f"sum(usher_sessions{{{BROKER}}})",
+        ),
+        tile(
+            "Seats in use",
+            "Seats charged as a share of the capacity, over the selected products. Above 100 % a key is missing and a deficit stands.",
+            f"sum(usher_seats_in_use{{{PRODUCT}}}) / (sum(usher_seats_capacity{{{PRODUCT}}}) > 0)",
+            unit="percentunit",
+            steps=[(0.8, ORANGE), (1, RED)],
+        ),
+        tile(
+            "Products without a free seat",
+            "Products that would deny the next session now. SeatsExhausted fires when one stays so for five minutes.",
+            f"count(sum by (job, instance, product) (usher_seats_free{{{PRODUCT}}}) == 0) or vector(0)",
+            steps=[(1, RED)],
+        ),
+        tile(
+            "Deficit",
+            "Seats in use over what the remaining keys give. It only shrinks; while it stands nobody new is let in.",
+            f"sum(usher_seats_deficit{{{PRODUCT}}})",
+            steps=[(1, RED)],
+        ),
+        tile(
+            "Keys not counting",
+            "Keys that a licence names, or that were plugged in, and whose seats do not count now.",
+            f"count(usher_key_present{{{BROKER}}} == 0) or vector(0)",
+            steps=[(1, RED)],
+        ),
+        tile(
+            "Denials",
+            "Requests for the selected products that were denied in the shown period.",
+            f"sum(increase(usher_denials_total{{{PRODUCT}}}[$__range]))",
+            steps=[(1, ORANGE)],
+        ),
+    ]
+
+
+def seats() -> list[Panel]:
+    """Capacity, use and refusals."""
+    return [
+        rows_of_now(
+            "Seats by product",
+            "Now, summed over the pools of each product. Capacity is what proven keys give; peak is the most in use at once since the broker started.",
+            [
+                Column("Capacity", f"sum by (product) (usher_seats_capacity{{{PRODUCT}}})"),
+                Column("In use", f"sum by (product) (usher_seats_in_use{{{PRODUCT}}})"),
+                Column("Free", f"sum by (product) (usher_seats_free{{{PRODUCT}}})"),
+                Column("Deficit", f"sum by (product) (usher_seats_deficit{{{PRODUCT}}})"),
+                Column("Peak", f"sum by (product) (usher_seats_in_use_peak{{{PRODUCT}}})"),
+                Column("Key grace", f"sum by (product) (usher_grace_seats{{{PRODUCT}}})"),
+            ],
+            names={"product": "Product"},
+        ),
+        lines(
+            "Seats in use and capacity",
+            "In use close under capacity means the next login may be denied. A step down of capacity is a key that went away.",
+            [
+                Series(f"sum by (product) (usher_seats_in_use{{{PRODUCT}}})", "{{product}} in use"),
+                Series(f"sum by (product) (usher_seats_capacity{{{PRODUCT}}})", "{{product}} capacity"),
+            ],
+        ),
+        lines(
+            "Free seats and deficit",
+            "What new sessions could take, and what is charged over the remaining capacity.",
+            [
+                Series(f"sum by (product) (usher_seats_free{{{PRODUCT}}})", "{{product}} free"),
+                Series(f"sum by (product) (usher_seats_deficit{{{PRODUCT}}})", "{{product}} deficit"),
+            ],
+        ),
+        lines(
+            "Use of capacity",
+            "Seats in use as a share of the capacity, by product. Not drawn while no key gives the product a seat.",
+            [
+                Series(
+                    f"sum by (product) (usher_seats_in_use{{{PRODUCT}}}) / (sum by (product) (usher_seats_capacity{{{PRODUCT}}}) > 0)",
+                    "{{product}}",
+                )
+            ],
+            unit="percentunit",
+        ),
+        lines(
+            "Denials by reason",
+            "Denials a second. no_free_seats: buy or free seats; deficit: a key is missing; keys_starting: the broker has just started.",
+            [
+                Series(
+                    f"sum by (product, reason) (rate(usher_denials_total{{{PRODUCT}}}[$__rate_interval]))",
+                    "{{product}} {{reason}}",
+                )
+            ],
+            unit="reqps",
+        ),
+        lines(
+            "Peak seats in use",
+            "The most seats in use at once since the broker started: what to compare with the capacity when planning to buy.",
+            [Series(f"sum by (product) (usher_seats_in_use_peak{{{PRODUCT}}})", "{{product}} peak")],
+        ),
+        lines(
+            "Seats in key grace",
+            "Seats of lost keys that sessions may keep until the grace ends. Plug the key in again before that.",
+            [Series(f"sum by (product) (usher_grace_seats{{{PRODUCT}}})", "{{product}}")],
+        ),
+    ]
+
+
+def sessions() -> list[Panel]:
+    """What clients do."""
+    return [
+        lines(
+            "Open sessions",
+            "Clients that hold a session.",
+            [Series(f"sum by (instance) (usher_sessions{{{BROKER}}})", "{{instance}}")],
+        ),
+        lines(
+            "Opens, renewals and closes",
+            "Renewals are about the open sessions divided by a third of their ttl; fewer means that clients have gone silent.",
+            [
+                Series(f"sum(rate(usher_sessions_opened_total{{{BROKER}}}[$__rate_interval]))", "opened"),
+                Series(f"sum(rate(usher_renewals_total{{{BROKER}}}[$__rate_interval]))", "renewed"),
+                Series(f'sum(rate(usher_sessions_ended_total{{{BROKER},reason="closed"}}[$__rate_interval]))', "closed"),
+            ],
+            unit="ops",
+        ),
+        lines(
+            "Sessions ended by reason",
+            "expired: the client died or lost the network; revoked: an admin; superseded: the same app came back.",
+            [Series(f"sum by (reason) (rate(usher_sessions_ended_total{{{BROKER}}}[$__rate_interval]))", "{{reason}}")],
+            unit="ops",
+        ),
+        lines(
+            "Leases and charges",
+            "Leases over charges is how many sessions share a seat. A sudden rise may be clients that state the same user or host. Lingering charges hold a seat after its last lease.",
+            [
+                Series(f"sum by (product) (usher_leases{{{PRODUCT}}})", "{{product}} leases"),
+                Series(f"sum by (product) (usher_charges{{{PRODUCT}}})", "{{product}} charges"),
+                Series(f"sum by (product) (usher_charges_lingering{{{PRODUCT}}})", "{{product}} lingering"),
+                Series(f"sum by (product) (usher_charges_in_key_grace{{{PRODUCT}}})", "{{product}} in key grace"),
+            ],
+        ),
+        lines(
+            "Leases ended by reason",
+            "key_lost and licence_ended are seats that clients lost while they were using them.",
+            [
+                Series(
+                    f"sum by (product, reason) (rate(usher_lease_ends_total{{{PRODUCT}}}[$__rate_interval]))",
+                    "{{product}} {{reason}}",
+                )
+            ],
+            unit="ops",
+            width=24,
+        ),
+    ]
+
+
+def keys_and_licences() -> list[Panel]:
+    """What the seats stand on."""
+    return [
+        rows_of_now(
+            "Security keys",
+            "Each key that is plugged in, was, or is named by a licence. The thumbprint is shortened; `usher keys` shows all of it.",
+            [
+                Column("", f"max by (instance, thumbprint, description, emulated) (usher_key_info{{{BROKER}}})"),
+                Column("", f"max by (instance, thumbprint, state) (usher_key_state{{{BROKER}}}) == 1"),
+                Column("Seats", f"sum by (instance, thumbprint) (usher_key_seats{{{BROKER}}})"),
+                Column(
+                    "Failed proofs",
+                    f'sum by (instance, thumbprint) (increase(usher_key_proofs_total{{{BROKER},outcome="failed"}}[$__range]))',
+                ),
+            ],
+            names={
+                "instance": "Broker",
+                "thumbprint": "Thumbprint",
+                "description": "Description",
+                "state": "State",
+                "emulated": "EMULATED",
+            },
+        ),
+        lines(
+            "Keys by state",
+            "A key that is neither present nor disabled for long is missing: see the runbook of SeatKeyMissing.",
+            [Series(f"sum by (state) (usher_keys{{{BROKER}}})", "{{state}}")],
+            is_stacked=True,
+        ),
+        lines(
+            "Proofs",
+            "Every key answers a fresh challenge every 30 to 60 s; a failure is asked again at once.",
+            [Series(f"sum by (outcome) (rate(usher_key_proofs_total{{{BROKER}}}[$__rate_interval]))", "{{outcome}}")],
+            unit="ops",
+        ),
+        lines(
+            "Age of the last proof",
+            "Seats of a key end when its last good proof is older than proof_ttl (90 s by default).",
+            [Series(f"max by (instance, thumbprint) (usher_key_last_proof_age_seconds{{{BROKER}}})", "{{thumbprint}}")],
+            unit="s",
+        ),
+        lines(
+            "Proof latency",
+            "How long each key took for its last good proof. One that grows announces a hub or a key that is failing.",
+            [Series(f"max by (instance, thumbprint) (usher_key_proof_latency_seconds{{{BROKER}}})", "{{thumbprint}}")],
+            unit="s",
+        ),
+        lines(
+            "Licences by state",
+            "Only those that count give seats; the others each have a reason: `usher licences`.",
+            [Series(f"sum by (state) (usher_licences{{{BROKER}}})", "{{state}}")],
+            is_stacked=True,
+        ),
+        rows_of_now(
+            "Licences that will expire",
+            "Time left, the nearest first; those without an end are not shown. Their seats go when the time is over.",
+            [
+                Column(
+                    "Time left",
+                    f"sort(min by (instance, licence, product) (usher_licence_expiry_timestamp_seconds{{{BROKER}}}) - time())",
+                )
+            ],
+            names={"instance": "Broker", "licence": "Licence", "product": "Product"},
+            width=12,
+            unit="s",
+        ),
+    ]
+
+
+def broker() -> list[Panel]:
+    """Whether the broker keeps up."""
+    return [
+        lines(
+            "Requests by outcome",
+            "Calls of client apps. Denials are answers, not errors; overloaded and internal are errors.",
+            [Series(f"sum by (outcome) (rate(usher_request_duration_seconds_count{{{_CALLS}}}[$__rate_interval]))", "{{outcome}}")],
+            unit="reqps",
+        ),
+        lines(
+            "Request duration, quantiles",
+            "From a request read to its answer made, calls of client apps; the network is not in it.",
+            [
+                Series(
+                    f"histogram_quantile({quantile}, sum by (le) (rate(usher_request_duration_seconds_bucket{{{_CALLS}}}[$__rate_interval])))",
+                    name,
+                )
+                for quantile, name in ((0.5, "half"), (0.9, "90 %"), (0.99, "99 %"))
+            ],
+            unit="s",
+        ),
+        heat(
+            "Request duration",
+            "How many calls of client apps took how long. A second band above the main one is a disk or a busy machine.",
+            f"sum by (le) (increase(usher_request_duration_seconds_bucket{{{_CALLS}}}[$__rate_interval]))",
+            unit="s",
+        ),
+        lines(
+            "Refused and repeated requests",
+            "Replays are clients that sent again and got their first answer. Overloads and a full event ring are bounds reached.",
+            [
+                Series(f"sum(rate({metric}{{{BROKER}}}[$__rate_interval]))", name)
+                for metric, name in (
+                    ("usher_replays_total", "replayed"),
+                    ("usher_sessions_not_found_total", "session not found"),
+                    ("usher_request_ids_reused_total", "request id reused"),
+                    ("usher_invalid_requests_total", "invalid"),
+                    ("usher_overloads_total", "overloaded"),
+                    ("usher_events_full_total", "events full"),
+                )
+            ],
+            unit="reqps",
+        ),
+        lines(
+            "How full the ledger is",
+            "Records in use as a share of their bound. At 100 % new sessions are refused as overload; raise the bound in [bounds].",
+            [
+                Series(f"max by (kind) (usher_ledger_records{{{BROKER}}} / usher_ledger_records_limit{{{BROKER}}})", "{{kind}}"),
+                Series(f"max(usher_ledger_text_bytes{{{BROKER}}} / usher_ledger_text_limit_bytes{{{BROKER}}})", "texts"),
+                Series(f"max(usher_events_backlog_bytes{{{BROKER}}} / usher_events_backlog_limit_bytes{{{BROKER}}})", "events not drained"),
+            ],
+            unit="percentunit",
+        ),
+        lines(
+            "Processor",
+            "Seconds of processor a second, all threads of the broker.",
+            [Series(f"sum by (instance) (rate(process_cpu_seconds_total{{{BROKER}}}[$__rate_interval]))", "{{instance}}")],
+            width=6,
+        ),
+        lines(
+            "Memory",
+            "Resident memory of the broker.",
+            [Series(f"sum by (instance) (process_resident_memory_bytes{{{BROKER}}})", "{{instance}}")],
+            unit="bytes",
+            width=6,
+        ),
+        lines(
+            "Clock stalls",
+            "Time by which all deadlines were moved because the process was stopped or late. Anything but zero is a paused machine or an overloaded one.",
+            [Series(f"sum by (instance) (rate(usher_stall_seconds_total{{{BROKER}}}[$__rate_interval]))", "{{instance}}")],
+            width=12,
+        ),
+        rows_of_now(
+            "Brokers",
+            "Version and how each broker is set up; up is how long it has been running.",
+            [
+                Column("", f"max by (job, instance, version) (usher_build_info{{{BROKER}}})"),
+                Column("", f"max by (job, instance, broker_id, data_plane, durability, emulation) (usher_broker_info{{{BROKER}}})"),
+                Column("Up", f"time() - max by (job, instance) (usher_start_time_seconds{{{BROKER}}})"),
+            ],
+            names={
+                "job": "Job",
+                "instance": "Broker",
+                "version": "Version",
+                "broker_id": "Id",
+                "data_plane": "Data plane",
+                "durability": "Durability",
+                "emulation": "Emulation",
+            },
+            width=12,
+            unit="s",
+        ),
+    ]
+
+
+def build() -> dashboard.Dashboard:
+    """The whole dashboard."""
+    board = (
+        dashboard.Dashboard("Usher / Overview")
+        .uid("usher-overview")
+        .description("Seats, sessions, keys and licences of Usher brokers at a glance.")
+        .tags(["usher"])
+        .readonly()
+        .timezone("browser")
+        .time("now-6h", "now")
+        .refresh("30s")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .with_variable(datasource_variable())
+        .with_variable(label_variable("job", "Job", "usher_build_info"))
+        .with_variable(label_variable("instance", "Broker", 'usher_build_info{job=~"$job"}'))
+        .with_variable(label_variable("product", "Product", f"usher_seats_capacity{{{BROKER}}}"))
+    )
+    panel_id = 0
+    for title, panels in (
+        ("At a glance", tiles()),
+        ("Seats", seats()),
+        ("Sessions", sessions()),
+        ("Keys and licences", keys_and_licences()),
+        ("The broker", broker()),
+    ):
+        panel_id += 1
+        board = board.with_row(dashboard.Row(title).id(panel_id))
+        for panel in panels:
+            panel_id += 1
+            board = board.with_panel(panel.id(panel_id))
+    return board
+
+
+def text() -> str:
+    """The dashboard as the file that Grafana reads."""
+    return JSONEncoder(sort_keys=True, indent=2).encode(build().build()) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the file, or with --check compares it; 1 means that it differs."""
+    if arguments == ["--check"]:
+        is_same = OUTPUT.exists() and OUTPUT.read_text() == text()
+        print(f"{OUTPUT} is {'as made' if is_same else 'out of date: run ' + sys.argv[0]}")
+        return 0 if is_same else 1
+    OUTPUT.write_text(text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
