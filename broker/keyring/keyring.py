@@ -1,0 +1,351 @@
+"""The keyring at work: threads that watch the buses and ask the keys, around the logic of `core.py` and `capacity.py`.
+
+    watcher (one a bus)          scan · wait for a change, at most the scan interval · tick
+    worker (one an attachment)   does what `core.work` says: open, prove when due, idle, stop; owns its SecurityKey
+
+All state is under one lock; scanning, opening and proving happen outside of it, telling the ledger inside, so that the
+ledger hears of everything in the order in which it was decided. Public methods may be called from any thread, but not
+from inside the sink. Threads are not daemons: `stop` ends them, and waits at most for a USB transfer under way.
+A defect in one key's driver must not take the others down: whatever a worker meets is logged and becomes a failure of
+that key. If a thread dies all the same, proofs are not renewed and the ledger ends their capacity by itself.
+"""
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from broker.keyring.book import CapacityBook
+from broker.keyring.capacity import Decision, decide
+from broker.keyring.core import KeyChange, KeyringCore, WorkKind
+from broker.keyring.records import Attachment, Fault, FaultKind, Identity
+from broker.keyring.settings import KeyringSettings
+from broker.keyring.sink import CapacitySink
+from broker.keyring.states import KeyState
+from broker.keyring.views import KeyringViews, key_views, licence_views
+from broker.keyring.wall import WallMark
+from broker.licence import FolderReading, LicenceFolder, TrustFile
+from hwkey import NONCE_SIZE, HwkeyError, KeyBus, KeyPort, ProofRejected, SecurityKey, Unplugged
+
+_log = logging.getLogger(__name__)
+
+_NS_IN_S: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the keyring takes from outside of the program; tests give their own. Wall time in seconds since 1970."""
+
+    clock_ns: Callable[[], int] = time.monotonic_ns
+    wall_unix_s: Callable[[], float] = time.time
+    entropy: Callable[[int], bytes] = os.urandom
+    jitter: Callable[[int, int], int] = random.randint
+
+
+_HERE: Final = Surroundings()
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    wake: threading.Condition
+    thread: threading.Thread = field(init=False)
+
+
+class Keyring:
+    """The keys and licences of one broker. `start` once, `stop` once."""
+
+    def __init__(
+        self,
+        *,
+        buses: Sequence[KeyBus],
+        folder: LicenceFolder,
+        trust: TrustFile,
+        sink: CapacitySink,
+        settings: KeyringSettings,
+        surroundings: Surroundings = _HERE,
+    ) -> None:
+        self._buses = tuple(buses)
+        self._folder = folder
+        self._trust = trust
+        self._settings = settings
+        self._here = surroundings
+        self._lock = threading.RLock()
+        self._core = KeyringCore(settings, surroundings.jitter)
+        self._book = CapacityBook(sink, settings.source_count_max)
+        self._wall = WallMark()
+        self._reading = FolderReading()
+        self._decision = Decision((), frozenset(), 0, 0)
+        self._workers: dict[int, _Worker] = {}
+        self._watchers: list[threading.Thread] = []
+        self._bus_faults: dict[str, str] = {}
+        self._unscanned = {bus.name for bus in self._buses}
+        self._starting_until_ns = 0
+        self._started = threading.Event()
+        self._stopping = threading.Event()
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> FolderReading:
+        """Reads the licences, declares their pools as starting, and begins to watch. Clients may be served from then on."""
+        reading = self._folder.read(self._trust)
+        with self._lock:
+            self._starting_until_ns = self._here.clock_ns() + self._settings.starting_ns_max
+            self._take(reading, is_starting=True)
+            self._watchers = [
+                threading.Thread(target=self._watch, args=(bus,), name=f"keyring-watch-{bus.name}")
+                for bus in self._buses
+            ]
+            self._after()
+        for watcher in self._watchers:
+            watcher.start()
+        return reading
+
+    def await_started(self, wait_s: float) -> bool:
+        """Waits until the keys of the first scan have all been proven or have failed; whether they have."""
+        return self._started.wait(wait_s)
+
+    def stop(self) -> None:
+        """Ends all threads and lets go of the keys. The ledger is told nothing: what was proven ends by itself."""
+        self._stopping.set()
+        for bus in self._buses:
+            bus.wake()
+        for watcher in self._watchers:
+            watcher.join()
+        with self._lock:
+            workers = list(self._workers.values())
+            for worker in workers:
+                worker.wake.notify_all()
+        for worker in workers:
+            worker.thread.join()
+
+    # --- what an admin asks for ---------------------------------------------------------------------------------------
+
+    def reload(self, trust: TrustFile | None = None) -> FolderReading:
+        """Reads the licence folder again, with another trust file if one is given. Seats follow at once."""
+        with self._lock:
+            trust = trust or self._trust
+        reading = self._folder.read(trust)
+        with self._lock:
+            self._trust = trust
+            self._take(reading, is_starting=False)
+            self._after()
+        return reading
+
+    def set_enabled(self, thumbprint: str, is_enabled: bool) -> bool:
+        """Stops or resumes counting a key; enabling ends a quarantine too. False for a key that is not known."""
+        with self._lock:
+            is_known = self._core.set_enabled(thumbprint, is_enabled, self._here.clock_ns())
+            self._after()
+        return is_known
+
+    def doubt(self, thumbprint: str) -> bool:
+        """Has a key proven again at once. False for a key that is not connected."""
+        with self._lock:
+            is_connected = self._core.doubt(thumbprint, self._here.clock_ns())
+            self._after()
+        return is_connected
+
+    def views(self) -> KeyringViews:
+        """All keys and licences as they are now."""
+        with self._lock:
+            now_ns = self._here.clock_ns()
+            now_unix_s = self._wall.see(int(self._here.wall_unix_s()))
+            records = self._core.records()
+            named = {record.thumbprint: record for record in records if record.thumbprint}
+            return KeyringViews(
+                keys=key_views(records, self._book.given, now_ns),
+                licences=licence_views(
+                    self._reading, named, self._book, self._decision.set_aside, now_unix_s
+                ),
+                is_starting=not self._started.is_set(),
+                is_clock_suspect=self._wall.is_suspect,
+                faults=self._faults(),
+            )
+
+    # --- under the lock -----------------------------------------------------------------------------------------------
+
+    def _take(self, reading: FolderReading, *, is_starting: bool) -> None:
+        self._reading = reading
+        self._core.licensed(licence.thumbprint for licence in reading.accepted)
+        self._book.declare(reading.accepted, is_starting=is_starting)
+        for refusal in reading.refused:
+            _log.warning("licence refused (%s): %s", refusal.reason, refusal)
+
+    def _after(self) -> None:
+        """What follows every input: time, decisions, the log, and who is to be woken."""
+        now_ns = self._here.clock_ns()
+        now_unix_s = self._wall.see(int(self._here.wall_unix_s()))
+        self._core.tick(now_ns)
+        stands = now_ns < self._decision.stands_until_ns and now_unix_s < self._decision.stands_until_unix_s
+        if self._core.is_capacity_changed or not stands:
+            self._core.is_capacity_changed = False
+            standings = self._core.standings(now_ns)
+            self._decision = decide(now_ns, now_unix_s, self._reading.accepted, standings, self._book.given)
+            self._book.apply(self._decision.commands)
+        self._end_starting(now_ns)
+        for change in self._core.changes:
+            _log_change(change)
+        self._core.changes.clear()
+        for number in self._core.woken:
+            if worker := self._workers.get(number):
+                worker.wake.notify_all()
+        self._core.woken.clear()
+
+    def _end_starting(self, now_ns: int) -> None:
+        if self._started.is_set():
+            return
+        is_tried = not self._unscanned and not self._core.unsettled_count()
+        if is_tried or now_ns >= self._starting_until_ns:
+            self._book.end_starting()
+            self._started.set()
+
+    def _faults(self) -> tuple[str, ...]:
+        faults = [f"{bus}: {sentence}" for bus, sentence in sorted(self._bus_faults.items())]
+        if count := self._core.unserved_count:
+            faults.append(
+                f"{count} more keys are attached than the {self._settings.attachment_count_max} that are served"
+            )
+        return tuple(faults)
+
+    # --- watcher threads ----------------------------------------------------------------------------------------------
+
+    def _watch(self, bus: KeyBus) -> None:
+        wait_s = self._settings.scan_interval_ns / _NS_IN_S
+        while not self._stopping.is_set():
+            try:
+                self._scanned(bus, bus.scan(), "")
+            except HwkeyError as error:
+                # What was attached stays so, as far as we know; its proofs go on or fail by themselves.
+                self._scanned(bus, None, str(error))
+            except Exception as error:
+                _log.exception("scanning the bus %s failed", bus.name)
+                self._scanned(bus, None, repr(error))
+            if not self._stopping.is_set():
+                bus.wait_change(wait_s)
+
+    def _scanned(self, bus: KeyBus, ports: Sequence[KeyPort] | None, fault: str) -> None:
+        with self._lock:
+            self._unscanned.discard(bus.name)
+            if fault and self._bus_faults.get(bus.name) != fault:
+                _log.warning("the bus %s cannot be scanned: %s", bus.name, fault)
+            if fault:
+                self._bus_faults[bus.name] = fault
+            else:
+                self._bus_faults.pop(bus.name, None)
+            if ports is not None:
+                for attachment in self._core.scanned(bus.name, ports, self._here.clock_ns()):
+                    self._employ(bus, attachment)
+            self._after()
+
+    def _employ(self, bus: KeyBus, attachment: Attachment) -> None:
+        worker = _Worker(threading.Condition(self._lock))
+        worker.thread = threading.Thread(
+            target=self._serve,
+            args=(bus, attachment.port, attachment.number),
+            name=f"keyring-{attachment.port.attach_point}",
+        )
+        self._workers[attachment.number] = worker
+        worker.thread.start()
+
+    # --- worker threads -----------------------------------------------------------------------------------------------
+
+    def _serve(self, bus: KeyBus, port: KeyPort, number: int) -> None:
+        """The life of one connection."""
+        opened: SecurityKey | None = None
+        try:
+            while (kind := self._await_work(number)) is not WorkKind.STOP:
+                if kind is WorkKind.OPEN:
+                    if opened is not None:
+                        opened.close()
+                    opened = self._open(bus, port, number)
+                elif opened is not None:
+                    self._prove(opened, number)
+        finally:
+            if opened is not None:
+                opened.close()
+            with self._lock:
+                del self._workers[number]
+
+    def _await_work(self, number: int) -> WorkKind:
+        """Sleeps until there is something to do, and says what."""
+        with self._lock:
+            wake = self._workers[number].wake
+            while not self._stopping.is_set():
+                work = self._core.work(number)
+                if work.kind is WorkKind.STOP:
+                    return WorkKind.STOP
+                wait_ns = work.due_ns - self._here.clock_ns()
+                if work.kind is WorkKind.IDLE:
+                    wake.wait()
+                elif wait_ns > 0:
+                    wake.wait(wait_ns / _NS_IN_S)
+                else:
+                    return work.kind
+            return WorkKind.STOP
+
+    def _open(self, bus: KeyBus, port: KeyPort, number: int) -> SecurityKey | None:
+        try:
+            opened = bus.open(port)
+        except Exception as error:
+            self._failed(number, error)
+            return None
+        description = opened.description
+        identity = Identity(opened.thumbprint, str(description), description.usb_path, port.is_emulated)
+        with self._lock:
+            self._core.opened(number, identity, self._here.clock_ns())
+            self._after()
+        return opened
+
+    def _prove(self, opened: SecurityKey, number: int) -> None:
+        # The proof counts from here: the key was there at some instant after its nonce came into being.
+        asked_ns = self._here.clock_ns()
+        nonce = self._here.entropy(NONCE_SIZE)
+        try:
+            opened.prove(nonce=nonce, broker_id=self._settings.broker_id, purpose=self._settings.purpose)
+        except Exception as error:
+            self._failed(number, error)
+            return
+        with self._lock:
+            self._core.proved(number, asked_ns, self._here.clock_ns())
+            self._after()
+
+    def _failed(self, number: int, error: Exception) -> None:
+        if not isinstance(error, HwkeyError):
+            _log.error("a defect in the driver of a security key", exc_info=error)
+        with self._lock:
+            self._core.failed(number, _fault_of(error), self._here.clock_ns())
+            self._after()
+
+
+def _fault_of(error: Exception) -> Fault:
+    """What an error of the driver says about the key."""
+    if isinstance(error, Unplugged):
+        return Fault(FaultKind.GONE, error.code, str(error))
+    if isinstance(error, ProofRejected):
+        return Fault(FaultKind.WRONG, error.code, str(error))
+    if isinstance(error, HwkeyError):
+        return Fault(FaultKind.UNANSWERED, error.code, str(error))
+    return Fault(FaultKind.UNANSWERED, "defect", f"the driver failed: {error!r}")
+
+
+def _log_change(change: KeyChange) -> None:
+    level = logging.INFO
+    if change.after in (KeyState.LOST, KeyState.SUSPECT, KeyState.DISABLED):
+        level = logging.WARNING
+    elif change.after is KeyState.QUARANTINED:
+        level = logging.ERROR
+    name = change.thumbprint or "not yet identified"
+    why = f" ({change.code}: {change.sentence})" if change.code else ""
+    _log.log(
+        level,
+        "security key %s at %s: %s -> %s%s",
+        name,
+        change.address or "?",
+        change.before,
+        change.after,
+        why,
+    )

@@ -1,0 +1,55 @@
+"""The keyring's settings: how often keys are asked, how long an answer is good, and the bounds. Times in nanoseconds."""
+
+from dataclasses import dataclass
+from typing import Final
+
+_S: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringSettings:
+    """Defaults are those of `semantics.md` 9, 30; ValueError for a combination in which no key could stay proven.
+
+    `broker_id` and `purpose` go into every challenge, so that an answer is worth nothing to another broker or use.
+    """
+
+    broker_id: str
+    purpose: str = "presence"
+    proof_ttl_ns: int = 90 * _S
+    # The next proof is asked for at a random point between these, so that many keys do not come in step.
+    reproof_ns_min: int = 30 * _S
+    reproof_ns_max: int = 60 * _S
+    # How often a bus that cannot tell of changes is looked at: less than the second in which seats must stop.
+    scan_interval_ns: int = _S // 2
+    # After a failure a key is asked again soon, then more and more rarely.
+    retry_ns_min: int = _S // 2
+    retry_ns_max: int = 30 * _S
+    attempt_count_max: int = 3  # failures in a row before a key is lost; its last proof stands meanwhile
+    grace_ns: int = 300 * _S
+    grace_refill_ns: int = 3600 * _S
+    # A key that never answers must not keep a broker starting for ever.
+    starting_ns_max: int = 30 * _S
+    attachment_count_max: int = 256
+    source_count_max: int = 4096
+
+    def __post_init__(self) -> None:
+        if not 0 < self.reproof_ns_min <= self.reproof_ns_max < self.proof_ttl_ns:
+            raise ValueError(
+                "keys must be asked again before their proofs end: reproof min <= max < proof ttl"
+            )
+        if not 0 < self.retry_ns_min <= self.retry_ns_max:
+            raise ValueError("retries need a positive interval: retry min <= max")
+        if (
+            self.scan_interval_ns <= 0
+            or self.attempt_count_max < 1
+            or self.grace_ns < 0
+            or self.grace_refill_ns <= 0
+        ):
+            raise ValueError(
+                "scan interval, attempts and grace refill must be positive, and grace not negative"
+            )
+
+    def retry_ns(self, failure_count: int) -> int:
+        """How long to wait after that many failures in a row (1 or more)."""
+        # Capped in the exponent first: a key may fail for months.
+        return min(self.retry_ns_max, self.retry_ns_min << min(failure_count - 1, 20))

@@ -1,0 +1,185 @@
+"""What the keyring shows: keys and licences as an admin, the command line and the metrics see them. Values; any thread.
+
+Every row says why: `code` is a constant word, fit for a metric label, `sentence` is for people. Ages and latencies are in
+nanoseconds, instants in seconds since 1970.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from broker.keyring.book import CapacityBook
+from broker.keyring.capacity import Given
+from broker.keyring.records import KeyRecord
+from broker.keyring.states import COUNTING_STATES, KeyState
+from broker.licence import FolderReading, Licence, Period, Refusal, period_sentence
+
+
+class LicenceState(StrEnum):
+    """Whether a licence counts. The values are those of `LicenceState` in admin.proto, and metric labels."""
+
+    COUNTING = "counting"
+    KEY_ABSENT = "key_absent"  # or there, but not proven: the sentence says which
+    NOT_YET_VALID = "not_yet_valid"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+    SET_ASIDE = "set_aside"  # a larger key of its series counts on this host
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """One security key. `thumbprint` is empty for one that has not said who it is yet."""
+
+    thumbprint: str
+    state: KeyState
+    code: str
+    sentence: str
+    description: str
+    address: str
+    is_emulated: bool
+    seats: Mapping[str, int]  # given now, by product
+    last_proof_age_ns: int | None
+    proof_latency_ns: int | None
+    proof_count: int
+    proof_failure_count: int
+    grace_left_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LicenceView:
+    """One licence, or a file that is none (then most is empty)."""
+
+    licence_id: str
+    vendor: str
+    product: str
+    seats: int
+    state: LicenceState
+    code: str
+    sentence: str
+    thumbprint: str
+    file: str
+    not_before_unix_s: int
+    expires_unix_s: int | None
+    is_test: bool
+    terms: str
+    customer: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringViews:
+    """All keys and licences at one instant; what is wrong with the keyring itself, as sentences."""
+
+    keys: tuple[KeyView, ...]
+    licences: tuple[LicenceView, ...]
+    is_starting: bool
+    is_clock_suspect: bool
+    faults: tuple[str, ...]
+
+
+def key_views(records: Iterable[KeyRecord], given: Mapping[str, Given], now_ns: int) -> tuple[KeyView, ...]:
+    """The keys, with the seats that the ledger has been told of."""
+    seats: dict[str, dict[str, int]] = {}
+    for one in given.values():
+        if not one.is_lost:
+            products = seats.setdefault(one.licence.thumbprint, {})
+            products[one.licence.product] = products.get(one.licence.product, 0) + one.licence.seats
+    return tuple(_key_view(record, seats.get(record.thumbprint, {}), now_ns) for record in records)
+
+
+def _key_view(record: KeyRecord, seats: Mapping[str, int], now_ns: int) -> KeyView:
+    is_missing = record.state is KeyState.ABSENT and not record.sentence
+    return KeyView(
+        thumbprint=record.thumbprint,
+        state=record.state,
+        code=record.code,
+        sentence="a licence names it, but it is not plugged in" if is_missing else record.sentence,
+        description=record.description,
+        address=record.address,
+        is_emulated=record.is_emulated,
+        seats=seats,
+        last_proof_age_ns=None if record.last_proof_ns is None else now_ns - record.last_proof_ns,
+        proof_latency_ns=record.proof_latency_ns,
+        proof_count=record.proof_count,
+        proof_failure_count=record.failure_count,
+        grace_left_ns=record.budget.remaining_ns(now_ns),
+    )
+
+
+def licence_views(
+    reading: FolderReading,
+    records: Mapping[str, KeyRecord],
+    book: CapacityBook,
+    set_aside: frozenset[str],
+    now_unix_s: int,
+) -> tuple[LicenceView, ...]:
+    """All licences of the folder by file name, the refused ones among them."""
+
+    def judged(licence: Licence) -> tuple[LicenceState, str, str]:
+        return _licence_state(licence, records.get(licence.thumbprint), book, set_aside, now_unix_s)
+
+    rows = [_licence_view(licence, judged) for licence in reading.accepted]
+    rows += [_refused_view(refusal) for refusal in reading.refused]
+    return tuple(sorted(rows, key=lambda row: row.file))
+
+
+def _licence_state(
+    licence: Licence, record: KeyRecord | None, book: CapacityBook, set_aside: frozenset[str], now_unix_s: int
+) -> tuple[LicenceState, str, str]:
+    """State, code and sentence of an authentic licence."""
+    period = licence.period_at(now_unix_s)
+    given = book.given.get(licence.digest)
+    if period is not Period.VALID:
+        return LicenceState(period.value), period.value, period_sentence(licence, period)
+    if full := book.refusal(licence):
+        return LicenceState.REFUSED, "no_room", full
+    if given is not None and not given.is_lost:
+        return LicenceState.COUNTING, "", ""
+    if licence.digest in set_aside:
+        sentence = "a larger key of this series counts, and its terms allow one key a host; plug it into another host"
+        return LicenceState.SET_ASIDE, "one_per_host", sentence
+    if record is None or record.state is KeyState.ABSENT:
+        sentence = f"its security key {licence.thumbprint} is not plugged in"
+        return LicenceState.KEY_ABSENT, "key_absent", sentence
+    why = f": {record.sentence}" if record.sentence and record.state not in COUNTING_STATES else ""
+    return LicenceState.KEY_ABSENT, f"key_{record.state}", f"its security key is {record.state}{why}"
+
+
+def _licence_view(
+    licence: Licence, judged: Callable[[Licence], tuple[LicenceState, str, str]]
+) -> LicenceView:
+    state, code, sentence = judged(licence)
+    return LicenceView(
+        licence_id=licence.licence_id,
+        vendor=licence.vendor,
+        product=licence.product,
+        seats=licence.seats,
+        state=state,
+        code=code,
+        sentence=sentence,
+        thumbprint=licence.thumbprint,
+        file=licence.file,
+        not_before_unix_s=licence.not_before_unix_s,
+        expires_unix_s=licence.expires_unix_s,
+        is_test=licence.is_test,
+        terms=licence.terms.in_words(),
+        customer=licence.customer,
+    )
+
+
+def _refused_view(refusal: Refusal) -> LicenceView:
+    return LicenceView(
+        licence_id=refusal.licence_id,
+        vendor=refusal.vendor,
+        product=refusal.product,
+        seats=0,
+        state=LicenceState.REFUSED,
+        code=refusal.reason.value,
+        sentence=refusal.sentence,
+        thumbprint="",
+        file=refusal.file,
+        not_before_unix_s=0,
+        expires_unix_s=None,
+        is_test=False,
+        terms="",
+        customer="",
+    )
