@@ -46,6 +46,7 @@ lint:  ## ruff, mypy --strict, import contracts, buf
 	@tools/setup broker dev load
 	@ruff check .
 	@mypy
+	@cd deploy/grafana && mypy --config-file ../../pyproject.toml overview.py panels.py
 	@lint-imports --no-logo
 	@buf lint proto
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib.metadata import distributions
 from pathlib import Path
 
+from packaging.version import Version
+
 TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
 
 HEAD = (
@@ -22,7 +24,7 @@ NOT_PINNED = {"pip", "usher-broker"}
 
 def pins() -> list[str]:
     """`name==version` lines, in an order that does not depend on the machine."""
-    found = {f"{item.name}=={item.version}" for item in distributions() if item.name not in NOT_PINNED}
+    found = {f"{item.name}=={Version(item.version)}" for item in distributions() if item.name not in NOT_PINNED}
     return sorted(found, key=str.lower)
 
 

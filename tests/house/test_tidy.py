@@ -28,7 +28,9 @@ AMBIGUOUS = {"key", "license", "handle", "timeout"}
 """Words with several meanings here: say security_key, field, licence, lease, device, wait_limit_ns ..."""
 
 FOREIGN_SIGNATURES = {
-    "hwkey/emulated/usb_backend.py": {"timeout"},  # usb.backend.IBackend names its arguments so
+    "broker/client/aio.py": {"timeout"},  # grpc's own keyword
+    "broker/client/sync.py": {"timeout"},
+    "hwkey/emulated/backend.py": {"timeout"},  # usb.backend.IBackend names its arguments so
 }
 
 AMERICAN = re.compile(
