@@ -25,7 +25,9 @@ from prometheus_client.utils import floatToGoString
 
 from broker.model.views import Counters, PoolView, ProductView
 from broker.model.words import DenialReason, EndReason
-from broker.web.metric_sources import BrokerLabels, HistogramReading, LedgerBounds
+from broker.verbs.seams import BrokerFacts
+from broker.verbs.stats import BUCKET_BOUNDS_SECONDS, Histogram
+from broker.web.metric_sources import LedgerBounds
 
 _POOL_LABELS = ("product", "pool", "emulated")
 
@@ -157,35 +159,35 @@ def bound_families(now: Counters, bounds: LedgerBounds, memory_size: int) -> Ite
         yield GaugeMetricFamily(name, documentation, value=value)
 
 
-def duration_family(
-    bounds_seconds: Sequence[float], histograms: Mapping[tuple[str, str], HistogramReading]
-) -> Metric:
+def duration_family(histograms: Mapping[tuple[str, str], Histogram]) -> Metric:
     """How long requests took in the broker, by method and outcome."""
     family = HistogramMetricFamily(
         "usher_request_duration_seconds", "From a request read to its answer made.", labels=["method", "outcome"]
     )
-    bound_words = [*map(floatToGoString, bounds_seconds), "+Inf"]
+    bounds = [*map(floatToGoString, BUCKET_BOUNDS_SECONDS), "+Inf"]
     for (method, outcome), histogram in sorted(histograms.items()):
-        buckets = list(zip(bound_words, map(float, accumulate(histogram.bucket_counts)), strict=True))
+        buckets = list(zip(bounds, map(float, accumulate(histogram.bucket_counts)), strict=True))
         family.add_metric([method, outcome], buckets, histogram.sum_seconds)
     return family
 
 
-def broker_families(broker: BrokerLabels) -> Iterator[Metric]:
-    """Which broker this is, and since when it runs."""
+def broker_families(broker: BrokerFacts, *, is_emulating: bool, is_draining: bool) -> Iterator[Metric]:
+    """Which broker this is, how it is set up, and since when it runs."""
     yield InfoMetricFamily("usher_build", "The program.", value={"version": broker.version})
     yield InfoMetricFamily(
         "usher_broker",
         "How this broker is set up.",
         value={
-            "broker_id": broker.broker_id,
+            "broker_id": broker.broker_id.hex(),
             "data_plane": broker.data_plane,
             "durability": broker.durability,
-            "emulation": _flag(broker.is_emulating),
+            "emulation": _flag(is_emulating),
         },
     )
+    start_s = broker.start_unix_ns / 1e9
+    yield GaugeMetricFamily("usher_start_time_seconds", "When this run began, Unix time.", value=start_s)
     yield GaugeMetricFamily("usher_generation", "How often the data directory was started.", value=broker.generation)
-    yield GaugeMetricFamily("usher_start_time_seconds", "When this run began, Unix time.", value=broker.start_time_unix_s)
+    yield GaugeMetricFamily("usher_draining", "1 while new sessions are refused.", value=int(is_draining))
 
 
 def _flag(is_so: bool) -> str:

@@ -14,16 +14,25 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
-from broker.keyring.states import COUNTING_STATES, KeyState
-from broker.web.metric_sources import KeyReading, LicenceReading
+from broker.keyring import KeyringViews, KeyState, KeyView, LicenceState, LicenceView
+from broker.keyring.states import COUNTING_STATES
 
 THUMBPRINT_LENGTH = 12
 
-LICENCE_STATES = ("counting", "key_absent", "not_yet_valid", "expired", "refused")
-"""The words of LicenceState in admin.proto."""
+
+def keyring_families(views: KeyringViews) -> Iterator[Metric]:
+    """The keyring as a whole, its keys and its licences."""
+    for name, documentation, value in (
+        ("usher_keyring_starting", "1 until all keys have been tried after the start.", views.is_starting),
+        ("usher_keyring_faults", "What is wrong with the keyring itself, such as USB out of reach.", len(views.faults)),
+        ("usher_clock_suspect", "1 while the wall clock is not believed: it stepped back.", views.is_clock_suspect),
+    ):
+        yield GaugeMetricFamily(name, documentation, value=int(value))
+    yield from key_families(views.keys)
+    yield from licence_families(views.licences)
 
 
-def key_families(keys: Sequence[KeyReading]) -> Iterator[Metric]:
+def key_families(keys: Sequence[KeyView]) -> Iterator[Metric]:
     """How many keys stand where, and each known key's presence, seats and proofs."""
     yield _keys_by_state(keys)
     by_name = _by_name(keys)
@@ -31,7 +40,7 @@ def key_families(keys: Sequence[KeyReading]) -> Iterator[Metric]:
     yield from _proofs(by_name)
 
 
-def _keys_by_state(keys: Sequence[KeyReading]) -> Metric:
+def _keys_by_state(keys: Sequence[KeyView]) -> Metric:
     family = GaugeMetricFamily("usher_keys", "Security keys by state, known from licences or plugged in.", labels=["state"])
     counts = Counter(key.state for key in keys)
     for state in KeyState:
@@ -39,16 +48,16 @@ def _keys_by_state(keys: Sequence[KeyReading]) -> Metric:
     return family
 
 
-def _by_name(keys: Sequence[KeyReading]) -> dict[str, list[KeyReading]]:
+def _by_name(keys: Sequence[KeyView]) -> dict[str, list[KeyView]]:
     """Keys by shortened thumbprint, in a steady order; the view that does not count comes last and wins."""
-    named: dict[str, list[KeyReading]] = {}
+    named: dict[str, list[KeyView]] = {}
     for key in sorted(keys, key=lambda one: (one.thumbprint, one.state not in COUNTING_STATES)):
         if key.thumbprint:
             named.setdefault(key.thumbprint[:THUMBPRINT_LENGTH], []).append(key)
     return named
 
 
-def _standing(by_name: Mapping[str, Sequence[KeyReading]]) -> Iterator[Metric]:
+def _standing(by_name: Mapping[str, Sequence[KeyView]]) -> Iterator[Metric]:
     present = GaugeMetricFamily("usher_key_present", "1 while the key's seats count, else 0.", labels=["thumbprint"])
     state = GaugeMetricFamily("usher_key_state", "1 for the state that the key is in, 0 for all others.", labels=["thumbprint", "state"])
     info = InfoMetricFamily("usher_key", "How the key describes itself.", labels=["thumbprint"])
@@ -64,7 +73,7 @@ def _standing(by_name: Mapping[str, Sequence[KeyReading]]) -> Iterator[Metric]:
     yield from (present, state, info, seats)
 
 
-def _proofs(by_name: Mapping[str, Sequence[KeyReading]]) -> Iterator[Metric]:
+def _proofs(by_name: Mapping[str, Sequence[KeyView]]) -> Iterator[Metric]:
     proofs = CounterMetricFamily("usher_key_proofs", "Proofs asked of the key.", labels=["thumbprint", "outcome"])
     latency = GaugeMetricFamily("usher_key_proof_latency_seconds", "How long the last good proof took.", labels=["thumbprint"])
     age = GaugeMetricFamily("usher_key_last_proof_age_seconds", "Since the last good proof.", labels=["thumbprint"])
@@ -81,17 +90,17 @@ def _proofs(by_name: Mapping[str, Sequence[KeyReading]]) -> Iterator[Metric]:
     yield from (proofs, latency, age, grace)
 
 
-def licence_families(licences: Sequence[LicenceReading]) -> Iterator[Metric]:
+def licence_families(licences: Sequence[LicenceView]) -> Iterator[Metric]:
     """How many licences stand where; the seats and the end of each that could be read."""
     states = GaugeMetricFamily("usher_licences", "Licences by state, files that are none included.", labels=["state"])
     counts = Counter(licence.state for licence in licences)
-    for word in LICENCE_STATES:
-        states.add_metric([word], counts[word])
+    for state in LicenceState:
+        states.add_metric([state.value], counts[state])
     labels = ["licence", "product"]
     seats = GaugeMetricFamily("usher_licence_seats", "Seats that the licence is for.", labels=labels)
     expiry = GaugeMetricFamily("usher_licence_expiry_timestamp_seconds", "When the licence ends, Unix time.", labels=labels)
     # A refused document says what it likes: its texts are not fit for labels.
-    readable = {licence.licence_id: licence for licence in licences if licence.state != "refused" and licence.licence_id}
+    readable = {licence.licence_id: licence for licence in licences if licence.state is not LicenceState.REFUSED and licence.licence_id}
     for licence_id, licence in sorted(readable.items()):
         seats.add_metric([licence_id, licence.product], licence.seats)
         if licence.expires_unix_s is not None:

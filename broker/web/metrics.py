@@ -4,7 +4,8 @@ Nothing here is called when a request is served. The ledger counts for itself, i
 makes samples of them, some milliseconds of Python for hundreds of series. That holds the GIL, so it runs in a worker
 thread and never on the event loop, one scrape at a time, with a bound on those that wait.
 
-    registry = build_registry(UsherCollector(ledger=..., keyring=..., stats=..., broker=..., bounds=...))
+    registry = build_registry(UsherCollector(ledger=..., keyring=..., stats=..., broker=..., bounds=...,
+                                             is_emulating=...))
     Route("/metrics", metrics_endpoint(registry))
 
 The registry is its own: nothing is created at import, and two brokers in one process do not meet. What each metric means
@@ -17,11 +18,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broker.verbs.seams import BrokerFacts
+from broker.verbs.stats import RequestStats
 from broker.web.metric_families import (
     bound_families,
     broker_families,
@@ -30,10 +33,10 @@ from broker.web.metric_families import (
     product_families,
     session_families,
 )
-from broker.web.metric_keys import key_families, licence_families
-from broker.web.metric_sources import BrokerLabels, KeyringReading, LedgerBounds, LedgerReading, StatsReading
+from broker.web.metric_keys import keyring_families
+from broker.web.metric_sources import KeyringReading, LedgerBounds, LedgerReading
 
-__all__ = ["BrokerLabels", "LedgerBounds", "UsherCollector", "build_registry", "metrics_endpoint"]
+__all__ = ["LedgerBounds", "UsherCollector", "build_registry", "metrics_endpoint"]
 
 WAITING_COUNT_MAX = 8
 """Scrapes that may wait for the one that is running; more are told to come back."""
@@ -50,9 +53,10 @@ class UsherCollector:
         *,
         ledger: LedgerReading,
         keyring: KeyringReading,
-        stats: StatsReading,
-        broker: BrokerLabels,
+        stats: RequestStats,
+        broker: BrokerFacts,
         bounds: LedgerBounds,
+        is_emulating: bool,
         is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ledger = ledger
@@ -60,21 +64,19 @@ class UsherCollector:
         self._stats = stats
         self._broker = broker
         self._bounds = bounds
+        self._is_emulating = is_emulating
         self._is_draining = is_draining
 
     def collect(self) -> Iterator[Metric]:
         """All families, each whole and at one instant of its source."""
         counters = self._ledger.counters()
-        views = self._keyring.views()
-        yield from broker_families(self._broker)
-        yield GaugeMetricFamily("usher_draining", "1 while new sessions are refused.", value=int(self._is_draining()))
+        yield from broker_families(self._broker, is_emulating=self._is_emulating, is_draining=self._is_draining())
         yield from pool_families(self._ledger.pools())
         yield from product_families(self._ledger.products())
         yield from session_families(counters)
         yield from bound_families(counters, self._bounds, self._ledger.memory_size())
-        yield from key_families(views.keys)
-        yield from licence_families(views.licences)
-        yield duration_family(self._stats.bounds_seconds, self._stats.snapshot())
+        yield from keyring_families(self._keyring.views())
+        yield duration_family(self._stats.snapshot())
 
 
 def build_registry(collector: UsherCollector) -> CollectorRegistry:
