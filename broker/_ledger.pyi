@@ -6,86 +6,17 @@ ext/ledger/_ledger.pyx.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-from broker.model.answers import Answer, LeaseView
+from broker.model.answers import Answer
 from broker.model.terms import PoolTerms
+from broker.model.views import Counters, PoolView, ProductView, SessionView
 from broker.model.words import EndReason
 
 LIMITS: dict[str, int]
 """Every bound of ext/limits.pxd, by name."""
 
-class SessionView:
-    """One open session, without its secret."""
-
-    fence: int
-    user: bytes
-    host: bytes
-    app: bytes
-    label: bytes
-    instance_id: bytes
-    identity: bytes
-    age_ns: int
-    ends_in_ns: int
-    leases: tuple[LeaseView, ...]
-
-class PoolView:
-    """One pool's numbers now, and its counters since the start."""
-
-    pool: int
-    product: str
-    terms: PoolTerms
-    is_emulated: bool
-    is_starting: bool
-    capacity: int
-    grace_seats: int
-    in_use: int
-    in_use_peak: int
-    deficit: int
-    charge_count: int
-    lingering_count: int
-    key_grace_count: int
-    lease_count: int
-    charge_total: int
-    """Charges ever taken."""
-
-class ProductView:
-    """One product's counters since the start, by number of EndReason and DenialReason."""
-
-    product: str
-    lease_total: int
-    """Leases ever started."""
-    denial_totals: tuple[int, ...]
-    end_totals: tuple[int, ...]
-
-class Counters:
-    """What the whole ledger holds, and has done since the start."""
-
-    session_count: int
-    lease_count: int
-    charge_count: int
-    request_count: int
-    denial_count: int
-    """Denials remembered now."""
-    text_size: int
-    opened_total: int
-    renewed_total: int
-    acquired_total: int
-    released_total: int
-    ended_totals: tuple[int, ...]
-    """Sessions ended, by number of EndReason."""
-    replayed_total: int
-    denied_total: int
-    not_found_total: int
-    reused_total: int
-    invalid_total: int
-    overloaded_total: int
-    events_full_total: int
-    event_total: int
-    event_size: int
-    """Bytes of events not yet drained."""
-    stall_total: int
-    stalled_ns: int
+def siphash(secret: bytes, data: bytes) -> bytes:
+    """SipHash-2-4-128, for tests: 16 bytes under a secret of 16 bytes."""
 
 class Ledger:
     """The truth about seats. One per broker.
@@ -186,20 +117,41 @@ class Ledger:
 
     # --- batches: what the data plane and the benchmark use ------------------------------------------------
     def execute(self, now_ns: int, batch: Batch) -> None:
-        """All commands of the batch, in order, under one hold of the mutex (in steps of at most 256)."""
+        """All commands of the batch, in order, under one hold of the mutex."""
 
 class Batch:
-    """Commands made ready once and executed without the GIL; answers are read afterwards."""
+    """Up to LIMITS["BATCH_MAX"] commands, made ready once and executed without the GIL; answers are read afterwards."""
+
+    count_max: int
 
     def __init__(self, count_max: int) -> None: ...
     def __len__(self) -> int: ...
     def clear(self) -> None: ...
     def add_open(
-        self, ledger: Ledger, *, request_id: bytes, user: bytes, host: bytes, products: Sequence[tuple[str, bool]], **texts: Any
+        self,
+        ledger: Ledger,
+        *,
+        request_id: bytes,
+        user: bytes,
+        host: bytes,
+        products: Sequence[tuple[str, bool]],
+        app: bytes = b"",
+        label: bytes = b"",
+        identity: bytes = b"",
+        instance_id: bytes = b"",
+        ttl_ns: int = 0,
+        priority: int = 0,
+        salt: bytes = b"",
     ) -> None: ...
-    def add_renew(self, session_id: bytes, change_version: int = 0) -> None: ...
-    def add_close(self, session_id: bytes, request_id: bytes) -> None: ...
+    def add_renew(self, ledger: Ledger, session_id: bytes, change_version: int = 0) -> None: ...
+    def add_acquire(
+        self, ledger: Ledger, session_id: bytes, request_id: bytes, products: Sequence[tuple[str, bool]], salt: bytes = b""
+    ) -> None: ...
+    def add_release(self, ledger: Ledger, session_id: bytes, request_id: bytes, product: str) -> None: ...
+    def add_close(self, ledger: Ledger, session_id: bytes, request_id: bytes) -> None: ...
     def statuses(self) -> bytes:
         """One byte a command: its Status."""
     def session_ids(self) -> bytes:
         """32 bytes a command: the session id of each GRANTED, zeros elsewhere."""
+    def answer(self, ledger: Ledger, index: int) -> Answer:
+        """One command's answer. IndexError beyond the batch."""

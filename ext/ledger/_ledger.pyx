@@ -1,0 +1,81 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""The ledger: the one truth about seats. Sessions, charges, leases, pools, deadlines.
+
+No I/O, no clock, no random source: time is an argument, and the same calls in the same order give the same answers,
+byte for byte. One mutex; every call is bounded (256 commands, 256 due items, 4,096 scanned records) and lets the GIL
+go before it takes the mutex. RULES.md beside this file states the rules as exactly as this code follows them, and
+tests/model is their plain-Python twin: the two are driven in lockstep.
+
+One translation unit, one concern a file, each included below in the order in which they build on each other:
+
+    memory    numbered records, hash indexes, heaps, the text arena
+    events    what changed, for journal, history and watchers
+    pools     capacity, deficit, key grace
+    charges   sharing groups, leases, linger and minimum hold
+    requests  remembered answers
+    sessions  found by id, alive until their deadline, ended once
+    decide    where each seat of a request would come from
+    verbs     open, renew, acquire, release, close
+    tick      time passing
+    seal      commands checked and hashed before the mutex is taken
+    batch     many commands under one hold of the mutex
+    shell     the Python face
+
+Times: callers give CLOCK_MONOTONIC in nanoseconds ("raw"). A gap of more than `stall_ns` between two calls means that
+the process did not run; ledger time leaves it out, so that no deadline passes unserved. Proofs of keys are in raw time.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
+
+from limits cimport *
+from records cimport *
+from siphash cimport siphash128
+from words cimport *
+
+from broker.model.answers import Answer, DenialView, LeaseView
+from broker.model.terms import PoolTerms
+from broker.model.views import Counters, PoolView, ProductView, SessionView
+from broker.model.words import DenialReason, EndReason, LeaseState, Status
+
+cdef extern from "<sys/mman.h>" nogil:
+    const int MAP_NORESERVE
+    const int MADV_HUGEPAGE
+    int madvise(void* address, size_t size, int advice)
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t* mutex, void* attributes)
+    int pthread_mutex_lock(pthread_mutex_t* mutex)
+    int pthread_mutex_unlock(pthread_mutex_t* mutex)
+    int pthread_mutex_destroy(pthread_mutex_t* mutex)
+
+cdef extern from "usher_assert.h" nogil:
+    void USHER_ASSERT(bint condition) noexcept
+
+cdef extern from *:
+    """
+    #define USHER_NS_PER_SECOND 1000000000LL
+    #define USHER_NS_PER_MS 1000000LL
+    #define usher_prefetch(address) __builtin_prefetch((address), 1)
+    """
+    const long long NS_PER_SECOND "USHER_NS_PER_SECOND"
+    const long long NS_PER_MS "USHER_NS_PER_MS"
+    void prefetch "usher_prefetch"(const void* address) noexcept nogil
+
+include "memory.pxi"
+include "events.pxi"
+include "pools.pxi"
+include "seal.pxi"
+include "charges.pxi"
+include "requests.pxi"
+include "sessions.pxi"
+include "decide.pxi"
+include "verbs.pxi"
+include "tick.pxi"
+include "batch.pxi"
+include "shell.pxi"

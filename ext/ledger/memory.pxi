@@ -1,0 +1,302 @@
+# Memory: numbered records, hash indexes, heaps and the text arena, all reserved once.
+#
+# Reserved address space costs nothing until it is touched (MAP_NORESERVE); large regions ask for huge pages, which
+# halves the cost of a random access at a million sessions. Nothing grows, so no call ever has to copy a table.
+
+
+cdef void* region_reserve(State* s, uint64_t size) noexcept nogil:
+    """Zeroed address space, or NULL."""
+    cdef void* base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    if base == MAP_FAILED:
+        return NULL
+    if size >= 4194304:
+        madvise(base, size, MADV_HUGEPAGE)
+    s.reserved_size += size
+    return base
+
+
+# --- slabs ---------------------------------------------------------------------------------------------------
+
+cdef bint slab_reserve(State* s, Slab* slab, uint32_t record_size, uint64_t count_max) noexcept nogil:
+    slab.base = <uint8_t*>region_reserve(s, <uint64_t>record_size * count_max)
+    slab.free_numbers = <uint32_t*>region_reserve(s, 4 * count_max)
+    slab.free_count = slab.high = slab.live = 0
+    slab.count_max = <uint32_t>count_max
+    slab.record_size = record_size
+    return slab.base != NULL and slab.free_numbers != NULL
+
+
+cdef void slab_release(Slab* slab) noexcept nogil:
+    if slab.base != NULL:
+        munmap(slab.base, <uint64_t>slab.record_size * slab.count_max)
+    if slab.free_numbers != NULL:
+        munmap(slab.free_numbers, <uint64_t>4 * slab.count_max)
+
+
+cdef inline uint32_t slab_free_count(const Slab* slab) noexcept nogil:
+    return slab.count_max - slab.live
+
+
+cdef inline uint32_t slab_take(Slab* slab) noexcept nogil:
+    """The number of a record; the caller has made sure that there is one."""
+    USHER_ASSERT(slab.live < slab.count_max)
+    slab.live += 1
+    if slab.free_count:
+        slab.free_count -= 1
+        return slab.free_numbers[slab.free_count]
+    slab.high += 1
+    return slab.high - 1
+
+
+cdef inline void slab_give(Slab* slab, uint32_t number) noexcept nogil:
+    USHER_ASSERT(number < slab.high and slab.live > 0)
+    slab.free_numbers[slab.free_count] = number
+    slab.free_count += 1
+    slab.live -= 1
+
+
+cdef inline Session* session_at(State* s, uint32_t number) noexcept nogil:
+    return <Session*>s.sessions.base + number
+
+
+cdef inline Lease* lease_at(State* s, uint32_t number) noexcept nogil:
+    return <Lease*>s.leases.base + number
+
+
+cdef inline Charge* charge_at(State* s, uint32_t number) noexcept nogil:
+    return <Charge*>s.charges.base + number
+
+
+cdef inline Request* request_at(State* s, uint32_t number) noexcept nogil:
+    return <Request*>s.requests.base + number
+
+
+cdef inline DenialRecord* denial_at(State* s, uint32_t number) noexcept nogil:
+    return <DenialRecord*>s.denials.base + number
+
+
+# --- hash indexes ----------------------------------------------------------------------------------------------
+# Linear probing at a load under two thirds. The cell keeps 32 bits of hash, so that a probe or a removal rarely has
+# to look at a record, and removal shifts the run back: no tombstones, no clean-up ever.
+
+cdef bint index_reserve(State* s, Index* index, uint64_t count_max) noexcept nogil:
+    cdef uint64_t cell_count = 64
+    while cell_count * 2 < count_max * 3:
+        cell_count *= 2
+    index.cells = <uint64_t*>region_reserve(s, cell_count * 8)
+    index.mask = cell_count - 1
+    return index.cells != NULL
+
+
+cdef void index_release(Index* index) noexcept nogil:
+    if index.cells != NULL:
+        munmap(index.cells, (index.mask + 1) * 8)
+
+
+cdef inline void index_add(Index* index, uint32_t hashed, uint32_t number) noexcept nogil:
+    cdef uint64_t position = hashed & index.mask
+    while index.cells[position]:
+        position = (position + 1) & index.mask
+    index.cells[position] = (<uint64_t>hashed << 32) | (number + 1)
+
+
+cdef inline void index_remove(Index* index, uint32_t hashed, uint32_t number) noexcept nogil:
+    """Closes the gap: a later cell of the run moves back unless its home lies behind the gap."""
+    cdef uint64_t wanted = (<uint64_t>hashed << 32) | (number + 1)
+    cdef uint64_t gap = hashed & index.mask
+    cdef uint64_t position, home
+    while index.cells[gap] != wanted:
+        USHER_ASSERT(index.cells[gap] != 0)
+        gap = (gap + 1) & index.mask
+    position = gap
+    while True:
+        position = (position + 1) & index.mask
+        if index.cells[position] == 0:
+            break
+        home = (index.cells[position] >> 32) & index.mask
+        if ((position - home) & index.mask) >= ((position - gap) & index.mask):
+            index.cells[gap] = index.cells[position]
+            gap = position
+    index.cells[gap] = 0
+
+
+cdef inline uint32_t hash_of_fence(uint64_t fence) noexcept nogil:
+    cdef uint64_t word = fence * <uint64_t>0x9E3779B97F4A7C15
+    return <uint32_t>(word >> 32) ^ <uint32_t>(word >> 7)
+
+
+cdef inline uint32_t session_by_fence(State* s, uint64_t fence) noexcept nogil:
+    cdef uint32_t hashed = hash_of_fence(fence)
+    cdef uint64_t position = hashed & s.by_fence.mask
+    cdef uint64_t cell = s.by_fence.cells[position]
+    while cell:
+        if <uint32_t>(cell >> 32) == hashed and session_at(s, <uint32_t>cell - 1).fence == fence:
+            return <uint32_t>cell - 1
+        position = (position + 1) & s.by_fence.mask
+        cell = s.by_fence.cells[position]
+    return NONE
+
+
+cdef inline uint32_t request_by_lookup(State* s, const uint64_t* lookup) noexcept nogil:
+    cdef uint32_t hashed = <uint32_t>lookup[0]
+    cdef uint64_t position = hashed & s.by_request.mask
+    cdef uint64_t cell = s.by_request.cells[position]
+    cdef Request* request
+    while cell:
+        if <uint32_t>(cell >> 32) == hashed:
+            request = request_at(s, <uint32_t>cell - 1)
+            if request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:
+                return <uint32_t>cell - 1
+        position = (position + 1) & s.by_request.mask
+        cell = s.by_request.cells[position]
+    return NONE
+
+
+# --- heaps -------------------------------------------------------------------------------------------------------
+# Of (time, fence), four children a node: a million deadlines are ten levels. A session's entry may be too early,
+# because a renew only writes the session's record; `advance` puts such an entry right when its time comes. Entries are
+# therefore never too late, and what reaches the top and is right is the least of all.
+
+cdef bint heap_reserve(State* s, Heap* heap, uint64_t count_max, bint is_of_charges) noexcept nogil:
+    heap.times = <int64_t*>region_reserve(s, 8 * count_max)
+    heap.numbers = <uint32_t*>region_reserve(s, 4 * count_max)
+    heap.count = 0
+    heap.is_of_charges = is_of_charges
+    return heap.times != NULL and heap.numbers != NULL
+
+
+cdef void heap_release(Heap* heap, uint64_t count_max) noexcept nogil:
+    if heap.times != NULL:
+        munmap(heap.times, 8 * count_max)
+    if heap.numbers != NULL:
+        munmap(heap.numbers, 4 * count_max)
+
+
+cdef inline uint64_t heap_fence(State* s, Heap* heap, uint32_t number) noexcept nogil:
+    return charge_at(s, number).fence if heap.is_of_charges else session_at(s, number).fence
+
+
+cdef inline bint heap_is_before(State* s, Heap* heap, int64_t time, uint32_t number, uint32_t position) noexcept nogil:
+    """Whether (time, number) comes before what stands at the position. Fences are read only to break a tie."""
+    if time != heap.times[position]:
+        return time < heap.times[position]
+    return heap_fence(s, heap, number) < heap_fence(s, heap, heap.numbers[position])
+
+
+cdef inline void heap_put(State* s, Heap* heap, uint32_t position, int64_t time, uint32_t number) noexcept nogil:
+    heap.times[position] = time
+    heap.numbers[position] = number
+    if heap.is_of_charges:
+        charge_at(s, number).heap_position = position
+    else:
+        session_at(s, number).heap_position = position
+
+
+cdef void heap_raise(State* s, Heap* heap, uint32_t position, int64_t time, uint32_t number) noexcept nogil:
+    cdef uint32_t parent
+    while position:
+        parent = (position - 1) >> 2
+        if not heap_is_before(s, heap, time, number, parent):
+            break
+        heap_put(s, heap, position, heap.times[parent], heap.numbers[parent])
+        position = parent
+    heap_put(s, heap, position, time, number)
+
+
+cdef void heap_sink(State* s, Heap* heap, uint32_t position, int64_t time, uint32_t number) noexcept nogil:
+    cdef uint32_t child, least, last
+    while True:
+        child = position * 4 + 1
+        if child >= heap.count:
+            break
+        least = child
+        last = min(child + 4, heap.count)
+        child += 1
+        while child < last:
+            if heap_is_before(s, heap, heap.times[child], heap.numbers[child], least):
+                least = child
+            child += 1
+        if heap_is_before(s, heap, time, number, least):
+            break
+        heap_put(s, heap, position, heap.times[least], heap.numbers[least])
+        position = least
+    heap_put(s, heap, position, time, number)
+
+
+cdef void heap_add(State* s, Heap* heap, int64_t time, uint32_t number) noexcept nogil:
+    heap.count += 1
+    heap_raise(s, heap, heap.count - 1, time, number)
+
+
+cdef void heap_remove(State* s, Heap* heap, uint32_t position) noexcept nogil:
+    """The last entry fills the place and moves to where it belongs, usually nowhere."""
+    cdef uint32_t number
+    cdef int64_t time
+    USHER_ASSERT(position < heap.count)
+    heap.count -= 1
+    if position == heap.count:
+        return
+    time = heap.times[heap.count]
+    number = heap.numbers[heap.count]
+    if position and heap_is_before(s, heap, time, number, (position - 1) >> 2):
+        heap_raise(s, heap, position, time, number)
+    else:
+        heap_sink(s, heap, position, time, number)
+
+
+# --- texts ---------------------------------------------------------------------------------------------------------
+# A block is a multiple of 8 bytes: six sizes, two bytes of padding, the six texts. Freed blocks wait in a list of
+# their class; when the arena is used up a larger free block serves a smaller text.
+
+cdef inline uint32_t text_class(uint32_t text_size) noexcept nogil:
+    return (8 + text_size + 7) >> 3
+
+
+cdef uint64_t text_find_room(State* s, uint32_t block_class) noexcept nogil:
+    """The class whose free list can serve the block; 0: the arena's fresh part can; 96: there is no room."""
+    cdef uint32_t candidate = block_class
+    if s.texts.free_heads[block_class]:
+        return block_class
+    if s.texts.high + block_class * 8 <= s.texts.size_max:
+        return 0
+    while candidate < 96:
+        if s.texts.free_heads[candidate]:
+            return candidate
+        candidate += 1
+    return 96
+
+
+cdef uint64_t text_store(State* s, const uint8_t* sizes, const uint8_t* text, uint32_t text_size) noexcept nogil:
+    cdef uint32_t block_class = text_class(text_size)
+    cdef uint64_t found = text_find_room(s, block_class)
+    cdef uint64_t offset
+    USHER_ASSERT(found < 96)
+    if found:
+        block_class = <uint32_t>found
+        offset = s.texts.free_heads[block_class] - 1
+        memcpy(&s.texts.free_heads[block_class], s.texts.base + offset, 8)
+    else:
+        offset = s.texts.high
+        s.texts.high += block_class * 8
+    memcpy(s.texts.base + offset, sizes, TEXT_PARTS)
+    s.texts.base[offset + 6] = block_class
+    memcpy(s.texts.base + offset + 8, text, text_size)
+    s.texts.live += block_class * 8
+    return offset
+
+
+cdef void text_free(State* s, uint64_t offset) noexcept nogil:
+    cdef uint32_t block_class = s.texts.base[offset + 6]
+    memcpy(s.texts.base + offset, &s.texts.free_heads[block_class], 8)
+    s.texts.free_heads[block_class] = offset + 1
+    s.texts.live -= block_class * 8
+
+
+cdef inline const uint8_t* text_part(State* s, uint64_t offset, int part, uint32_t* size) noexcept nogil:
+    cdef const uint8_t* block = s.texts.base + offset
+    cdef uint32_t start = 8
+    cdef int i
+    for i in range(part):
+        start += block[i]
+    size[0] = block[part]
+    return block + start

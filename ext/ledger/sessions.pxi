@@ -1,0 +1,140 @@
+# Sessions: found by a genuine id, alive until their deadline, ended once.
+
+
+cdef inline uint32_t session_live(State* s, uint64_t fence, bint* is_full) noexcept nogil:
+    """The session of the fence if it lives; NONE. One whose deadline has passed ends here and now (if the event ring has room
+    for that: else is_full)."""
+    cdef uint32_t number = session_by_fence(s, fence) if fence else NONE
+    is_full[0] = False
+    if number == NONE or session_at(s, number).deadline > s.now:
+        return number
+    if not has_room(s, session_end_size(s, number)):
+        is_full[0] = True
+        return NONE
+    session_end(s, number, END_EXPIRED)
+    return NONE
+
+
+cdef uint32_t active_lease_count(State* s, uint32_t number) noexcept nogil:
+    cdef uint32_t count = 0
+    cdef uint32_t lease = session_at(s, number).first_lease
+    while lease != NONE:
+        count += lease_at(s, lease).state == LEASE_ACTIVE
+        lease = lease_at(s, lease).next_of_session
+    return count
+
+
+cdef inline uint64_t session_end_size(State* s, uint32_t number) noexcept nogil:
+    """Each lease: its end, its charge, one charge leaving key grace; then the session's own."""
+    return EVENT_SIZE * (3 * active_lease_count(s, number) + 1)
+
+
+cdef uint32_t active_lease(State* s, uint32_t number, uint32_t product) noexcept nogil:
+    """The session's lease of the product; NONE."""
+    cdef uint32_t lease
+    if number == NONE or product == NO_PRODUCT:
+        return NONE
+    lease = session_at(s, number).first_lease
+    while lease != NONE:
+        if lease_at(s, lease).product == product and lease_at(s, lease).state == LEASE_ACTIVE:
+            return lease
+        lease = lease_at(s, lease).next_of_session
+    return NONE
+
+
+cdef uint32_t session_add(State* s, const Command* command) noexcept nogil:
+    cdef uint32_t number = slab_take(&s.sessions)
+    cdef Session* session = session_at(s, number)
+    session.fence = s.fence_next
+    s.fence_next += 1
+    session.deadline = s.now + <int64_t>command.ttl_ms * NS_PER_MS + s.renew_grace
+    session.opened = s.now
+    session.text = text_store(s, command.sizes, command.text, command.text_size)
+    session.ttl_ms = command.ttl_ms
+    session.change_version = 1
+    session.first_lease = NONE
+    session.instance_hash = command.instance_hash
+    session.lease_count = 0
+    session.ended_count = 0
+    session.priority = command.priority
+    session.request = request_add(s, command, REQUEST_LIVE, number, 0)
+    index_add(&s.by_fence, hash_of_fence(session.fence), number)
+    if command.instance_hash:
+        index_add(&s.by_instance, command.instance_hash, number)
+    heap_add(s, &s.deadlines, session.deadline, number)
+    s.totals.opened += 1
+    return number
+
+
+cdef void session_end(State* s, uint32_t number, uint8_t reason) noexcept nogil:
+    """Ends the session and all that it holds. The caller has made sure of room for the events."""
+    cdef Session* session = session_at(s, number)
+    cdef Request* request = request_at(s, session.request)
+    cdef uint32_t lease = session.first_lease
+    cdef uint32_t following
+    while lease != NONE:
+        following = lease_at(s, lease).next_of_session
+        if lease_at(s, lease).state == LEASE_ACTIVE:
+            lease_end(s, lease, reason)
+        slab_give(&s.leases, lease)
+        lease = following
+    emit(s, EVENT_SESSION_ENDED, reason, session.fence, 0, -1, -1, 0, 0)
+    s.totals.ended[reason] += 1
+    request.kind = REQUEST_ENDED
+    request.owner = session.fence
+    request.detail = reason
+    request_expires(s, &s.requests_to_forget, session.request, s.now + s.request_window)
+    heap_remove(s, &s.deadlines, session.heap_position)
+    index_remove(&s.by_fence, hash_of_fence(session.fence), number)
+    if session.instance_hash:
+        index_remove(&s.by_instance, session.instance_hash, number)
+    text_free(s, session.text)
+    session.fence = 0
+    slab_give(&s.sessions, number)
+
+
+cdef bint is_same_instance(State* s, uint32_t number, const Command* command) noexcept nogil:
+    """Equal identity, holder and instance id: the whole text, byte for byte."""
+    cdef const uint8_t* block = s.texts.base + session_at(s, number).text
+    return (
+        memcmp(block, command.sizes, TEXT_PARTS) == 0
+        and memcmp(block + 8, command.text, command.text_size) == 0
+    )
+
+
+cdef uint32_t session_of_instance(State* s, const Command* command) noexcept nogil:
+    """The session that the same instance of the same holder has open; NONE."""
+    cdef uint64_t position, cell
+    if command.instance_hash == 0:
+        return NONE
+    position = command.instance_hash & s.by_instance.mask
+    cell = s.by_instance.cells[position]
+    while cell:
+        if <uint32_t>(cell >> 32) == command.instance_hash and is_same_instance(s, <uint32_t>cell - 1, command):
+            return <uint32_t>cell - 1
+        position = (position + 1) & s.by_instance.mask
+        cell = s.by_instance.cells[position]
+    return NONE
+
+
+# --- how a holder sees its leases ----------------------------------------------------------------------------------------
+
+cdef void lease_view(State* s, uint32_t number, LeaseOut* out) noexcept nogil:
+    cdef Lease* lease = lease_at(s, number)
+    cdef Pool* pool = &s.pools[lease.pool]
+    cdef Charge* charge
+    memset(out, 0, sizeof(LeaseOut))
+    out.product = lease.product
+    out.pool = lease.pool
+    out.is_emulated = pool.is_emulated
+    out.state = lease.state
+    out.end_reason = lease.end_reason
+    if lease.state == LEASE_ENDED:
+        return
+    charge = charge_at(s, lease.charge)
+    out.seats = pool.weight
+    out.fence = charge.fence
+    out.is_shared = charge.lease_count > 1
+    if is_in_grace(s, pool, charge):
+        out.state = LEASE_KEY_GRACE
+        out.key_grace = key_grace_left(s, lease.pool)

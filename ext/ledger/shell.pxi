@@ -1,0 +1,773 @@
+# The Python face of the ledger: integers, bytes and batches in; plain values of broker.model out.
+#
+# Nobody waits for the mutex while holding the GIL: every method lets the GIL go first, and copies what it reads into
+# its own memory before it takes the GIL back.
+
+cdef struct PieceOfSession:         # one row of a listing
+    uint64_t fence
+    int64_t age
+    int64_t ends_in
+    uint8_t block[8 + TEXT_SIZE_MAX]
+    uint32_t first_lease
+    uint32_t lease_count
+
+
+def _limits():
+    return {
+        "USER_SIZE_MAX": USER_SIZE_MAX, "HOST_SIZE_MAX": HOST_SIZE_MAX, "APP_SIZE_MAX": APP_SIZE_MAX,
+        "LABEL_SIZE_MAX": LABEL_SIZE_MAX, "INSTANCE_ID_SIZE_MAX": INSTANCE_ID_SIZE_MAX,
+        "IDENTITY_SIZE_MAX": IDENTITY_SIZE_MAX, "PRODUCT_SIZE_MAX": PRODUCT_SIZE_MAX,
+        "REQUEST_ID_SIZE": REQUEST_ID_SIZE, "SESSION_ID_SIZE": SESSION_ID_SIZE, "ITEMS_MAX": ITEMS_MAX,
+        "LEASES_OF_SESSION_MAX": LEASES_OF_SESSION_MAX, "PRIORITY_LEVELS": PRIORITY_LEVELS, "BATCH_MAX": BATCH_MAX,
+        "SALT_SIZE_MAX": SALT_SIZE_MAX, "PRODUCTS_MAX": PRODUCTS_MAX, "POOLS_MAX": POOLS_MAX,
+        "POOLS_OF_PRODUCT_MAX": POOLS_OF_PRODUCT_MAX, "SOURCES_MAX": SOURCES_MAX,
+        "SEATS_OF_SOURCE_MAX": SEATS_OF_SOURCE_MAX, "WEIGHT_MAX": WEIGHT_MAX,
+        "SESSIONS_DEFAULT": SESSIONS_DEFAULT, "LEASES_DEFAULT": LEASES_DEFAULT, "CHARGES_DEFAULT": CHARGES_DEFAULT,
+        "REQUESTS_DEFAULT": REQUESTS_DEFAULT, "DENIALS_DEFAULT": DENIALS_DEFAULT, "RECORDS_CEILING": RECORDS_CEILING,
+        "TEXT_SIZE_DEFAULT": TEXT_SIZE_DEFAULT, "TEXT_SIZE_CEILING": TEXT_SIZE_CEILING,
+        "EVENT_RING_DEFAULT": EVENT_RING_DEFAULT, "EVENT_RING_MIN": EVENT_RING_MIN,
+        "EVENT_RING_CEILING": EVENT_RING_CEILING, "EVENT_RESERVE": EVENT_RESERVE,
+        "DENIAL_EVENTS_PER_SECOND": DENIAL_EVENTS_PER_SECOND, "SCAN_MAX": SCAN_MAX, "REKEYS_MAX": REKEYS_MAX,
+        "TTL_DEFAULT_NS": TTL_DEFAULT_NS, "TTL_MIN_NS": TTL_MIN_NS, "TTL_MAX_NS": TTL_MAX_NS,
+        "RENEW_GRACE_DEFAULT_NS": RENEW_GRACE_DEFAULT_NS, "REQUEST_WINDOW_DEFAULT_NS": REQUEST_WINDOW_DEFAULT_NS,
+        "DENIAL_WINDOW_DEFAULT_NS": DENIAL_WINDOW_DEFAULT_NS, "STALL_DEFAULT_NS": STALL_DEFAULT_NS,
+    }
+
+
+LIMITS = _limits()
+
+
+def siphash(bytes secret, bytes data):
+    """The ledger's keyed hash, 16 bytes: so that tests can hold it against the published vectors."""
+    cdef uint64_t words[2]
+    cdef uint64_t out[2]
+    if len(secret) != 16:
+        raise ValueError(f"secret has {len(secret)} bytes; it needs 16")
+    memcpy(words, PyBytes_AS_STRING(secret), 16)
+    siphash128(words, <const uint8_t*>PyBytes_AS_STRING(data), len(data), out)
+    return PyBytes_FromStringAndSize(<char*>out, 16)
+
+
+cdef int64_t _checked(str name, object value, int64_t least, int64_t most) except? -1:
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value}; it must lie between {least} and {most}")
+    return value
+
+
+cdef class Batch:
+    """Up to BATCH_MAX commands. Made ready with `add_...`, executed by `Ledger.execute`, then read."""
+
+    cdef Command* commands
+    cdef Outcome* outcomes
+    cdef Workspace space
+    cdef uint8_t* texts
+    cdef readonly uint32_t count_max
+    cdef uint32_t count
+    cdef list names                 # of each command's products, for the answers
+
+    def __cinit__(self, count_max):
+        self.count_max = <uint32_t>_checked("count_max", count_max, 1, BATCH_MAX)
+        self.commands = <Command*>calloc(self.count_max, sizeof(Command))
+        self.outcomes = <Outcome*>calloc(self.count_max, sizeof(Outcome))
+        self.texts = <uint8_t*>malloc(self.count_max * TEXT_SIZE_MAX)
+        self.space.leases = <LeaseOut*>malloc(self.count_max * LEASES_OF_SESSION_MAX * sizeof(LeaseOut))
+        self.space.unavailable = <DenialRecord*>malloc(self.count_max * ITEMS_MAX * sizeof(DenialRecord))
+        if not (self.commands and self.outcomes and self.texts and self.space.leases and self.space.unavailable):
+            raise MemoryError
+        self.names = []
+
+    def __dealloc__(self):
+        free(self.commands)
+        free(self.outcomes)
+        free(self.texts)
+        free(self.space.leases)
+        free(self.space.unavailable)
+
+    def __len__(self):
+        return self.count
+
+    def clear(self):
+        """Forgets all commands and answers."""
+        self.count = 0
+        self.space.lease_count = self.space.unavailable_count = 0
+        self.names.clear()
+
+    cdef Command* _next(self) except NULL:
+        if self.count >= self.count_max:
+            raise ValueError(f"the batch holds {self.count_max} commands, and no more")
+        self.count += 1
+        memset(&self.commands[self.count - 1], 0, sizeof(Command))
+        return &self.commands[self.count - 1]
+
+    def add_open(
+        self, Ledger ledger not None, *, bytes request_id, bytes user, bytes host, products, bytes app=b"",
+        bytes label=b"", bytes identity=b"", bytes instance_id=b"", ttl_ns=0, priority=0, bytes salt=b"",
+    ):
+        """As `Ledger.open`, whose answer comes with `Ledger.execute`."""
+        cdef Names names
+        cdef Command* command
+        _check_sizes(request_id, salt)
+        kept = _name_bytes(products)
+        command = self._next()
+        command.text = self.texts + (self.count - 1) * TEXT_SIZE_MAX
+        _put_texts(command, <uint8_t*>command.text, (user, host, app, label, instance_id, identity))
+        _put_names(command, &names, kept)
+        if not 0 <= ttl_ns <= TTL_MAX_NS:
+            command.invalid = command.invalid or INVALID_TTL
+            ttl_ns = 0
+        if not 0 <= priority < PRIORITY_LEVELS:
+            command.invalid = command.invalid or INVALID_PRIORITY
+            priority = 0
+        command.priority = priority
+        seal_open(
+            ledger.state, command, &names, <const uint8_t*>PyBytes_AS_STRING(request_id), ttl_ns,
+            <const uint8_t*>PyBytes_AS_STRING(salt), len(salt),
+        )
+        self.names.append(products)
+
+    def add_renew(self, Ledger ledger not None, bytes session_id, change_version=0):
+        """As `Ledger.renew`."""
+        cdef Command* command = self._next()
+        command.verb = VERB_RENEW
+        command.fence = ledger._fence_of(session_id)
+        command.change_version = min(max(change_version, 0), 2**63)
+        self.names.append(())
+
+    cdef _add_in_session(self, Ledger ledger, uint8_t verb, bytes session_id, bytes request_id, products, bytes salt):
+        cdef Names names
+        cdef Command* command
+        cdef bytes padded = session_id if len(session_id) == SESSION_ID_SIZE else bytes(SESSION_ID_SIZE)
+        _check_sizes(request_id, salt)
+        kept = _name_bytes(products)
+        command = self._next()
+        names.count = 0
+        if verb != VERB_CLOSE:
+            _put_names(command, &names, kept)
+        seal_in_session(
+            ledger.state, command, verb, <const uint8_t*>PyBytes_AS_STRING(padded),
+            <const uint8_t*>PyBytes_AS_STRING(request_id), &names, <const uint8_t*>PyBytes_AS_STRING(salt), len(salt),
+        )
+        self.names.append(products)
+
+    def add_acquire(self, Ledger ledger not None, bytes session_id, bytes request_id, products, bytes salt=b""):
+        """As `Ledger.acquire`."""
+        self._add_in_session(ledger, VERB_ACQUIRE, session_id, request_id, products, salt)
+
+    def add_release(self, Ledger ledger not None, bytes session_id, bytes request_id, str product):
+        """As `Ledger.release`."""
+        self._add_in_session(ledger, VERB_RELEASE, session_id, request_id, ((product, False),), b"")
+
+    def add_close(self, Ledger ledger not None, bytes session_id, bytes request_id):
+        """As `Ledger.close`."""
+        self._add_in_session(ledger, VERB_CLOSE, session_id, request_id, (), b"")
+
+    def statuses(self):
+        """One byte a command: its Status."""
+        cdef bytearray result = bytearray(self.count)
+        cdef uint32_t i
+        for i in range(self.count):
+            result[i] = self.outcomes[i].status
+        return bytes(result)
+
+    def session_ids(self):
+        """32 bytes a command: the session id of each GRANTED, zeros elsewhere."""
+        cdef bytes result = PyBytes_FromStringAndSize(NULL, self.count * SESSION_ID_SIZE)
+        cdef uint32_t i
+        for i in range(self.count):
+            memcpy(PyBytes_AS_STRING(result) + i * SESSION_ID_SIZE, self.outcomes[i].session_id, SESSION_ID_SIZE)
+        return result
+
+    def answer(self, Ledger ledger not None, uint32_t index):
+        """The answer to one command, as a value."""
+        cdef Outcome* outcome
+        cdef uint32_t i
+        if index >= self.count:
+            raise IndexError(index)
+        outcome = &self.outcomes[index]
+        status = Status(outcome.status)
+        names = self.names[index]
+        leases = tuple([
+            _lease_view(ledger, &self.space.leases[outcome.first_lease + i]) for i in range(outcome.lease_count)
+        ])
+        unavailable = tuple([
+            _denial_view(&self.space.unavailable[outcome.first_unavailable + i], names)
+            for i in range(outcome.unavailable_count)
+        ])
+        return Answer(
+            status=status,
+            session_id=outcome.session_id[:SESSION_ID_SIZE] if status is Status.GRANTED else b"",
+            fence=outcome.fence,
+            ttl_ns=outcome.ttl,
+            change_version=outcome.change_version,
+            is_replayed=bool(outcome.is_replayed),
+            leases=leases,
+            unavailable=unavailable,
+            denial=_denial_view(&outcome.denial, names) if status is Status.DENIED else None,
+            end_reason=EndReason(outcome.end_reason),
+            detail=outcome.detail,
+        )
+
+
+cdef _check_sizes(bytes request_id, bytes salt):
+    if len(request_id) != REQUEST_ID_SIZE:
+        raise ValueError(f"request_id has {len(request_id)} bytes; it needs {REQUEST_ID_SIZE}")
+    if len(salt) > SALT_SIZE_MAX:
+        raise ValueError(f"salt has {len(salt)} bytes; at most {SALT_SIZE_MAX}")
+
+
+cdef list _name_bytes(products):
+    """(id in UTF-8, is_optional) of each product, kept alive while the command is sealed."""
+    return [(name.encode(), bool(is_optional)) for name, is_optional in products]
+
+
+cdef _put_texts(Command* command, uint8_t* target, tuple parts):
+    """Sizes and bytes of the six texts, or the first that breaks its bounds."""
+    cdef int bounds[TEXT_PARTS]
+    cdef int i
+    cdef bytes part
+    bounds[:] = [USER_SIZE_MAX, HOST_SIZE_MAX, APP_SIZE_MAX, LABEL_SIZE_MAX, INSTANCE_ID_SIZE_MAX, IDENTITY_SIZE_MAX]
+    for i in range(TEXT_PARTS):
+        part = parts[i]
+        if len(part) > bounds[i] or (i <= TEXT_HOST and not part):
+            command.invalid = INVALID_USER + i
+            return
+        memcpy(target + command.text_size, PyBytes_AS_STRING(part), len(part))
+        command.sizes[i] = len(part)
+        command.text_size += len(part)
+
+
+cdef _put_names(Command* command, Names* names, list products):
+    """Points into the bytes of `products`, which the caller keeps."""
+    cdef bytes name
+    names.count = 0
+    if not 1 <= len(products) <= ITEMS_MAX or not all([1 <= len(name) <= PRODUCT_SIZE_MAX for name, _ in products]):
+        if command.invalid == INVALID_NONE:
+            command.invalid = INVALID_PRODUCTS
+        return
+    for name, is_optional in products:
+        names.bytes[names.count] = <const uint8_t*>PyBytes_AS_STRING(name)
+        names.sizes[names.count] = len(name)
+        command.optional |= is_optional << names.count
+        names.count += 1
+
+
+cdef _lease_view(Ledger ledger, const LeaseOut* view):
+    return LeaseView(
+        product=ledger.product_names[view.product],
+        state=LeaseState(view.state),
+        end_reason=EndReason(view.end_reason),
+        seats=view.seats,
+        is_shared=bool(view.is_shared),
+        is_emulated=bool(view.is_emulated),
+        fence=view.fence,
+        pool=view.pool,
+        key_grace_ns=view.key_grace,
+    )
+
+
+cdef _denial_view(const DenialRecord* denial, names):
+    return DenialView(
+        reason=DenialReason(denial.reason),
+        product=names[denial.item][0],
+        capacity=denial.capacity,
+        in_use=denial.in_use,
+        reserved=denial.reserved,
+        withheld=denial.withheld,
+        deficit=denial.deficit,
+        waiters=denial.waiters,
+        retry_after_ns=denial.retry_after,
+    )
+
+
+cdef class Ledger:
+    """The truth about seats; see broker/_ledger.pyi for what each method gives."""
+
+    cdef State* state
+    cdef pthread_mutex_t mutex
+    cdef list product_names
+    cdef list pool_terms
+
+    def __cinit__(
+        self, *, bytes broker_id, bytes secret, generation, start_ns,
+        ttl_ns=TTL_DEFAULT_NS, renew_grace_ns=RENEW_GRACE_DEFAULT_NS, request_window_ns=REQUEST_WINDOW_DEFAULT_NS,
+        denial_window_ns=DENIAL_WINDOW_DEFAULT_NS, stall_ns=STALL_DEFAULT_NS,
+        sessions_max=SESSIONS_DEFAULT, leases_max=LEASES_DEFAULT, charges_max=CHARGES_DEFAULT,
+        requests_max=REQUESTS_DEFAULT, denials_max=DENIALS_DEFAULT, text_size_max=TEXT_SIZE_DEFAULT,
+        event_ring_size=EVENT_RING_DEFAULT,
+    ):
+        if len(broker_id) != 8:
+            raise ValueError(f"broker_id has {len(broker_id)} bytes; it needs 8")
+        if len(secret) != 16:
+            raise ValueError(f"secret has {len(secret)} bytes; it needs 16")
+        self.product_names = []
+        self.pool_terms = []
+        self.state = <State*>calloc(1, sizeof(State))
+        if self.state == NULL:
+            raise MemoryError
+        pthread_mutex_init(&self.mutex, NULL)
+        memcpy(self.state.broker_id, PyBytes_AS_STRING(broker_id), 8)
+        memcpy(self.state.secret, PyBytes_AS_STRING(secret), 16)
+        self._set_times(generation, start_ns, ttl_ns, renew_grace_ns, request_window_ns, denial_window_ns, stall_ns)
+        self._reserve(
+            _checked("sessions_max", sessions_max, 1, RECORDS_CEILING),
+            _checked("leases_max", leases_max, 1, RECORDS_CEILING),
+            _checked("charges_max", charges_max, 1, RECORDS_CEILING),
+            _checked("requests_max", requests_max, 1, RECORDS_CEILING),
+            _checked("denials_max", denials_max, 1, RECORDS_CEILING),
+            _checked("text_size_max", text_size_max, 1024, TEXT_SIZE_CEILING),
+            _checked("event_ring_size", event_ring_size, EVENT_RING_MIN, EVENT_RING_CEILING),
+        )
+
+    cdef _set_times(self, generation, start_ns, ttl_ns, renew_grace_ns, request_window_ns, denial_window_ns, stall_ns):
+        cdef State* s = self.state
+        s.fence_next = ((<uint64_t>_checked("generation", generation, 1, 2**23 - 1)) << 40) + 1
+        s.raw = s.now = _checked("start_ns", start_ns, 0, 2**62)
+        s.ttl = _checked("ttl_ns", ttl_ns, TTL_MIN_NS, TTL_MAX_NS)
+        s.renew_grace = _checked("renew_grace_ns", renew_grace_ns, 0, TTL_MAX_NS)
+        s.request_window = _checked("request_window_ns", request_window_ns, 0, TTL_MAX_NS)
+        s.denial_window = _checked("denial_window_ns", denial_window_ns, 0, TTL_MAX_NS)
+        s.stall_limit = _checked("stall_ns", stall_ns, 0, TTL_MAX_NS)
+        s.next_source_due = INT64_MAX
+        s.unknown_bucket.second = INT64_MIN
+        s.requests_to_forget.head = s.requests_to_forget.tail = NONE
+        s.denials_to_forget.head = s.denials_to_forget.tail = NONE
+
+    cdef _reserve(self, uint64_t sessions, uint64_t leases, uint64_t charges, uint64_t requests, uint64_t denials, uint64_t text_size, uint64_t ring_size):
+        cdef State* s = self.state
+        USHER_ASSERT(sizeof(Session) == 64 and sizeof(Lease) == 32 and sizeof(Charge) == 64)
+        USHER_ASSERT(sizeof(Request) == 48 and sizeof(EventHeader) == EVENT_SIZE and sizeof(OpenedBody) == OPENED_FIXED_SIZE - EVENT_SIZE)
+        s.texts.size_max = text_size & ~<uint64_t>7
+        s.ring.size = ring_size & ~<uint64_t>7
+        s.texts.base = <uint8_t*>region_reserve(s, s.texts.size_max)
+        s.ring.base = <uint8_t*>region_reserve(s, s.ring.size)
+        if not (
+            slab_reserve(s, &s.sessions, sizeof(Session), sessions)
+            and slab_reserve(s, &s.leases, sizeof(Lease), leases)
+            and slab_reserve(s, &s.charges, sizeof(Charge), charges)
+            and slab_reserve(s, &s.requests, sizeof(Request), requests + denials)
+            and slab_reserve(s, &s.denials, sizeof(DenialRecord), denials)
+            and index_reserve(s, &s.by_fence, sessions + 1)
+            and index_reserve(s, &s.by_instance, sessions + 1)
+            and index_reserve(s, &s.by_request, requests + denials)
+            and index_reserve(s, &s.by_group, charges)
+            and heap_reserve(s, &s.deadlines, sessions, False)
+            and heap_reserve(s, &s.lingers, charges, True)
+            and s.texts.base != NULL
+            and s.ring.base != NULL
+        ):
+            raise MemoryError(f"{s.reserved_size} bytes of address space could not be reserved; lower the [bounds]")
+
+    def __dealloc__(self):
+        cdef State* s = self.state
+        if s == NULL:
+            return
+        slab_release(&s.sessions)
+        slab_release(&s.leases)
+        slab_release(&s.charges)
+        slab_release(&s.requests)
+        slab_release(&s.denials)
+        index_release(&s.by_fence)
+        index_release(&s.by_instance)
+        index_release(&s.by_request)
+        index_release(&s.by_group)
+        heap_release(&s.deadlines, s.sessions.count_max)
+        heap_release(&s.lingers, s.charges.count_max)
+        if s.texts.base != NULL:
+            munmap(s.texts.base, s.texts.size_max)
+        if s.ring.base != NULL:
+            munmap(s.ring.base, s.ring.size)
+        free(s)
+        pthread_mutex_destroy(&self.mutex)
+
+    # --- products, pools, sources ------------------------------------------------------------------------------------
+
+    def declare_product(self, str product):
+        """Its index; the same for the same id."""
+        cdef bytes name = product.encode()
+        cdef uint32_t number
+        if not 1 <= len(name) <= PRODUCT_SIZE_MAX:
+            raise ValueError(f"product id {product!r} has {len(name)} bytes; it needs 1 to {PRODUCT_SIZE_MAX}")
+        number = product_find(self.state, <const uint8_t*>PyBytes_AS_STRING(name), len(name))
+        if number != NO_PRODUCT:
+            return number
+        if self.state.product_count >= PRODUCTS_MAX:
+            raise ValueError(f"product {product!r} would be one more than the {PRODUCTS_MAX} that a broker can have")
+        # The name stands here before a command can resolve to its number.
+        self.product_names.append(product)
+        cdef const uint8_t* text = <const uint8_t*>PyBytes_AS_STRING(name)
+        cdef uint32_t size = len(name)
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            number = product_add(self.state, text, size)
+            pthread_mutex_unlock(&self.mutex)
+        return number
+
+    def declare_pool(self, str product, terms, is_emulated):
+        """The pool of equal terms, made if need be."""
+        cdef Pool pool
+        cdef uint32_t number
+        cdef int i
+        for known, (name, known_terms, known_emulated) in enumerate(self.pool_terms):
+            if (name, known_terms, known_emulated) == (product, terms, bool(is_emulated)):
+                return known
+        memset(&pool, 0, sizeof(Pool))
+        pool.product = self.declare_product(product)
+        pool.model = int(terms.model)
+        pool.sharing = int(terms.sharing)
+        pool.is_emulated = bool(is_emulated)
+        pool.loss_cause = END_KEY_LOST
+        pool.share_max = <uint32_t>_checked("share_max", terms.share_max, 0, 2**31)
+        pool.weight = <int32_t>_checked("weight", terms.weight, 1, WEIGHT_MAX)
+        pool.linger = _checked("linger_ns", terms.linger_ns, 0, TTL_MAX_NS)
+        pool.min_hold = _checked("min_hold_ns", terms.min_hold_ns, 0, TTL_MAX_NS)
+        pool.grace_edge = NONE
+        for i in range(PRIORITY_LEVELS):
+            pool.levels[i].newest = pool.levels[i].oldest = NONE
+        if self.state.pool_count >= POOLS_MAX:
+            raise ValueError(f"a pool of {product!r} would be one more than the {POOLS_MAX} that a broker can have")
+        if self.state.products[pool.product].pool_count >= POOLS_OF_PRODUCT_MAX:
+            raise ValueError(f"{product!r} has licences of more than {POOLS_OF_PRODUCT_MAX} different terms")
+        self.pool_terms.append((product, terms, bool(is_emulated)))
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            number = pool_add(self.state, &pool)
+            pthread_mutex_unlock(&self.mutex)
+        return number
+
+    cdef uint32_t _pool(self, pool) except? 0xFFFFFFFF:
+        if not 0 <= pool < len(self.pool_terms):
+            raise ValueError(f"there is no pool {pool}")
+        return pool
+
+    def set_starting(self, int64_t now_ns, pool, is_starting):
+        """While it is, denials say that the keys are still being tried."""
+        cdef uint32_t number = self._pool(pool)
+        cdef bint wanted = is_starting
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            enter(self.state, now_ns)
+            self.state.pools[number].is_starting = wanted
+            pthread_mutex_unlock(&self.mutex)
+
+    def prove_source(self, int64_t now_ns, source, pool, seats, int64_t proven_until_ns, int64_t grace_until_ns):
+        """The source gives seats until proven_until_ns, and covers present charges until grace_until_ns."""
+        cdef uint32_t number = <uint32_t>_checked("source", source, 0, SOURCES_MAX - 1)
+        cdef uint32_t pool_number = self._pool(pool)
+        cdef int32_t seat_count = <int32_t>_checked("seats", seats, 0, SEATS_OF_SOURCE_MAX)
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            enter(self.state, now_ns)
+            source_prove(self.state, number, pool_number, seat_count, proven_until_ns, grace_until_ns)
+            pthread_mutex_unlock(&self.mutex)
+
+    def lose_source(self, int64_t now_ns, source, int64_t grace_until_ns, cause):
+        """The source gives no more seats from now; its charges may stay until grace_until_ns."""
+        cdef uint32_t number = <uint32_t>_checked("source", source, 0, SOURCES_MAX - 1)
+        cdef uint8_t reason = EndReason(cause)
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            enter(self.state, now_ns)
+            source_lose(self.state, number, grace_until_ns, reason)
+            pthread_mutex_unlock(&self.mutex)
+
+    # --- commands ------------------------------------------------------------------------------------------------------
+
+    def execute(self, int64_t now_ns, Batch batch not None):
+        """All commands of the batch, in order, under one hold of the mutex."""
+        batch.space.lease_count = batch.space.unavailable_count = 0
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            execute_all(self.state, now_ns, batch.commands, batch.outcomes, &batch.space, batch.count)
+            pthread_mutex_unlock(&self.mutex)
+            sign_all(self.state, batch.outcomes, batch.count)
+
+    def open(self, int64_t now_ns, **request):
+        """A new session with the seats of all its required products, or none of them."""
+        cdef Batch batch = Batch(1)
+        batch.add_open(self, **request)
+        self.execute(now_ns, batch)
+        return batch.answer(self, 0)
+
+    def renew(self, int64_t now_ns, bytes session_id, change_version=0):
+        """Another ttl, and what changed since change_version."""
+        cdef Batch batch = Batch(1)
+        batch.add_renew(self, session_id, change_version)
+        self.execute(now_ns, batch)
+        return batch.answer(self, 0)
+
+    def acquire(self, int64_t now_ns, bytes session_id, bytes request_id, products, bytes salt=b""):
+        """More products for an open session."""
+        cdef Batch batch = Batch(1)
+        batch.add_acquire(self, session_id, request_id, products, salt)
+        self.execute(now_ns, batch)
+        return batch.answer(self, 0)
+
+    def release(self, int64_t now_ns, bytes session_id, bytes request_id, str product):
+        """One product back."""
+        cdef Batch batch = Batch(1)
+        batch.add_release(self, session_id, request_id, product)
+        self.execute(now_ns, batch)
+        return batch.answer(self, 0)
+
+    def close(self, int64_t now_ns, bytes session_id, bytes request_id):
+        """The session ends; its seats are free."""
+        cdef Batch batch = Batch(1)
+        batch.add_close(self, session_id, request_id)
+        self.execute(now_ns, batch)
+        return batch.answer(self, 0)
+
+    def revoke(self, int64_t now_ns, uint64_t fence, reason=EndReason.REVOKED):
+        """Whether there was such a session, and room to record its end."""
+        cdef uint8_t why = EndReason(reason)
+        cdef bint is_done
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            enter(self.state, now_ns)
+            is_done = revoke_session(self.state, fence, why)
+            pthread_mutex_unlock(&self.mutex)
+        return is_done
+
+    # --- time ------------------------------------------------------------------------------------------------------------
+
+    def advance(self, int64_t now_ns):
+        """Does what is due, at most BATCH_MAX items; whether more may be due at once."""
+        cdef bint is_more
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            enter(self.state, now_ns)
+            is_more = advance(self.state)
+            pthread_mutex_unlock(&self.mutex)
+        return is_more
+
+    def next_due_ns(self, int64_t now_ns):
+        """When `advance` next has something to do."""
+        cdef int64_t due
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            enter(self.state, now_ns)
+            due = next_due(self.state)
+            pthread_mutex_unlock(&self.mutex)
+        return due
+
+    # --- reading -----------------------------------------------------------------------------------------------------------
+
+    def products(self):
+        """All products, by index."""
+        cdef State* s = self.state
+        cdef Product* copies = <Product*>malloc(PRODUCTS_MAX * sizeof(Product))
+        cdef uint32_t count, i
+        if copies == NULL:
+            raise MemoryError
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            count = s.product_count
+            memcpy(copies, s.products, count * sizeof(Product))
+            pthread_mutex_unlock(&self.mutex)
+        try:
+            return [
+                ProductView(
+                    product=self.product_names[i],
+                    lease_total=copies[i].lease_total,
+                    denial_totals=tuple([copies[i].denial_totals[j] for j in range(DENIAL_REASON_COUNT)]),
+                    end_totals=tuple([copies[i].end_totals[j] for j in range(END_REASON_COUNT)]),
+                )
+                for i in range(count)
+            ]
+        finally:
+            free(copies)
+
+    def pools(self):
+        """All pools, by number."""
+        cdef State* s = self.state
+        cdef Pool* copies = <Pool*>malloc(POOLS_MAX * sizeof(Pool))
+        cdef uint32_t count, i
+        if copies == NULL:
+            raise MemoryError
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            count = s.pool_count
+            memcpy(copies, s.pools, count * sizeof(Pool))
+            pthread_mutex_unlock(&self.mutex)
+        try:
+            return [_pool_view(self, i, &copies[i]) for i in range(count)]
+        finally:
+            free(copies)
+
+    def counters(self):
+        """What the whole ledger holds, and did."""
+        cdef State* s = self.state
+        cdef Totals totals
+        cdef uint64_t sessions, leases, charges, requests, denials, texts, sequence, event_size
+        cdef int64_t stalled
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            totals = s.totals
+            sessions = s.sessions.live
+            leases = s.leases.live
+            charges = s.charges.live
+            requests = remembered_count(s)
+            denials = s.denials.live
+            texts = s.texts.live
+            sequence = s.ring.sequence
+            event_size = s.ring.tail - s.ring.head
+            stalled = s.stalled
+            pthread_mutex_unlock(&self.mutex)
+        return Counters(
+            session_count=sessions, lease_count=leases, charge_count=charges, request_count=requests,
+            denial_count=denials, text_size=texts, opened_total=totals.opened, renewed_total=totals.renewed,
+            acquired_total=totals.acquired, released_total=totals.released, replayed_total=totals.replayed,
+            denied_total=totals.denied, not_found_total=totals.not_found, reused_total=totals.reused,
+            invalid_total=totals.invalid, overloaded_total=totals.overloaded, events_full_total=totals.events_full,
+            event_dropped_total=totals.events_dropped, event_total=sequence, event_size=event_size,
+            stall_total=totals.stalls, stalled_ns=stalled,
+            ended_totals=tuple([totals.ended[i] for i in range(END_REASON_COUNT)]),
+        )
+
+    def sessions(self, int64_t now_ns, cursor=0, count_max=256):
+        """Open sessions from the cursor on, and the next cursor; 0 begins, and 0 as the next one means the end."""
+        cdef uint32_t wanted = <uint32_t>_checked("count_max", count_max, 1, BATCH_MAX)
+        cdef uint32_t place = <uint32_t>_checked("cursor", cursor, 0, RECORDS_CEILING)
+        return self._read_sessions(now_ns, place, wanted)
+
+    def find_session(self, int64_t now_ns, uint64_t fence):
+        """The open session of this fence, or None."""
+        cdef uint32_t number
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            number = session_by_fence(self.state, fence) if fence else NONE
+            pthread_mutex_unlock(&self.mutex)
+        if number == NONE:
+            return None
+        found, _ = self._read_sessions(now_ns, number, 1)
+        return found[0] if found and found[0].fence == fence else None
+
+    cdef _read_sessions(self, int64_t now_ns, uint32_t place, uint32_t wanted):
+        cdef PieceOfSession* pieces = <PieceOfSession*>malloc(wanted * sizeof(PieceOfSession))
+        cdef LeaseOut* leases = <LeaseOut*>malloc(wanted * LEASES_OF_SESSION_MAX * sizeof(LeaseOut))
+        cdef uint32_t count, i
+        if pieces == NULL or leases == NULL:
+            free(pieces)
+            free(leases)
+            raise MemoryError
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            enter(self.state, now_ns)
+            count = copy_sessions(self.state, &place, wanted, pieces, leases)
+            pthread_mutex_unlock(&self.mutex)
+        try:
+            return [_session_view(self, &pieces[i], leases) for i in range(count)], place
+        finally:
+            free(pieces)
+            free(leases)
+
+    cdef uint64_t _fence_of(self, bytes session_id):
+        if len(session_id) != SESSION_ID_SIZE:
+            return 0
+        return session_id_check(self.state, <const uint8_t*>PyBytes_AS_STRING(session_id))
+
+    def session_fence(self, bytes session_id):
+        """The fence inside a genuine session id; 0 if it is not one of this broker's."""
+        return self._fence_of(session_id)
+
+    def drain_events(self, size_max=1048576):
+        """Whole events, oldest first; empty when there are none."""
+        cdef uint64_t most = <uint64_t>_checked("size_max", size_max, OPENED_FIXED_SIZE + TEXT_SIZE_MAX + 8, EVENT_RING_CEILING)
+        cdef uint64_t size
+        cdef uint8_t* copy = <uint8_t*>malloc(most)
+        if copy == NULL:
+            raise MemoryError
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            size = ring_drain(self.state, copy, most)
+            pthread_mutex_unlock(&self.mutex)
+        try:
+            return PyBytes_FromStringAndSize(<char*>copy, size)
+        finally:
+            free(copy)
+
+    def memory_size(self):
+        """Bytes of address space reserved."""
+        return self.state.reserved_size + sizeof(State)
+
+
+cdef uint32_t pool_add(State* s, const Pool* pool) noexcept nogil:
+    """Enters the pool into its product's order: by model, then by number."""
+    cdef uint32_t number = s.pool_count
+    cdef Product* product = &s.products[pool.product]
+    cdef int place = product.pool_count
+    s.pools[number] = pool[0]
+    while place and s.pools[product.pools[place - 1]].model > pool.model:
+        product.pools[place] = product.pools[place - 1]
+        place -= 1
+    product.pools[place] = number
+    product.pool_count += 1
+    s.pool_count += 1
+    return number
+
+
+cdef bint revoke_session(State* s, uint64_t fence, uint8_t reason) noexcept nogil:
+    cdef bint is_full = False
+    cdef uint32_t number = session_live(s, fence, &is_full)
+    if number != NONE and not has_room(s, session_end_size(s, number)):
+        is_full = True
+    if is_full:
+        s.totals.events_full += 1
+    if number == NONE or is_full:
+        return False
+    session_end(s, number, reason)
+    return True
+
+
+cdef uint32_t copy_sessions(State* s, uint32_t* place, uint32_t wanted, PieceOfSession* pieces, LeaseOut* leases) noexcept nogil:
+    """Rows of live sessions from *place on; *place becomes where to go on, 0 at the end."""
+    cdef uint32_t count = 0
+    cdef uint32_t scanned = 0
+    cdef uint32_t lease_count = 0
+    cdef uint32_t lease
+    cdef Session* session
+    while place[0] < s.sessions.high and count < wanted and scanned < SCAN_MAX:
+        session = session_at(s, place[0])
+        place[0] += 1
+        scanned += 1
+        if session.fence == 0 or session.deadline <= s.now:
+            continue
+        pieces[count].fence = session.fence
+        pieces[count].age = s.now - session.opened
+        pieces[count].ends_in = session.deadline - s.now
+        memcpy(pieces[count].block, s.texts.base + session.text, 8 * <uint64_t>s.texts.base[session.text + 6])
+        pieces[count].first_lease = lease_count
+        pieces[count].lease_count = session.lease_count
+        lease = session.first_lease
+        while lease != NONE:
+            lease_view(s, lease, &leases[lease_count])
+            lease_count += 1
+            lease = lease_at(s, lease).next_of_session
+        count += 1
+    if place[0] >= s.sessions.high:
+        place[0] = 0
+    return count
+
+
+cdef _session_view(Ledger ledger, const PieceOfSession* piece, const LeaseOut* leases):
+    cdef uint32_t start = 8
+    cdef uint32_t i
+    texts = []
+    for i in range(TEXT_PARTS):
+        texts.append((<const char*>piece.block + start)[:piece.block[i]])
+        start += piece.block[i]
+    user, host, app, label, instance_id, identity = texts
+    return SessionView(
+        fence=piece.fence, user=user, host=host, app=app, label=label, instance_id=instance_id, identity=identity,
+        age_ns=piece.age, ends_in_ns=piece.ends_in,
+        leases=tuple([_lease_view(ledger, &leases[piece.first_lease + i]) for i in range(piece.lease_count)]),
+    )
+
+
+cdef _pool_view(Ledger ledger, uint32_t number, const Pool* pool):
+    product, terms, is_emulated = ledger.pool_terms[number]
+    return PoolView(
+        pool=number, product=product, terms=terms, is_emulated=is_emulated, is_starting=bool(pool.is_starting),
+        capacity=pool.capacity, grace_seats=pool.grace_seats, in_use=pool.used, in_use_peak=pool.used_peak,
+        deficit=deficit_of(pool), charge_count=pool.charge_count, lingering_count=pool.lingering_count,
+        key_grace_count=pool.grace_count, lease_count=pool.lease_count, charge_total=pool.charge_total,
+    )

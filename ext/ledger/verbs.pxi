@@ -1,0 +1,392 @@
+# The five verbs of a client, each a command in and an outcome out, under the mutex.
+#
+# Every verb first looks whether the request was seen before, then whether there is room for the worst that can follow,
+# then decides, then acts. A verb that answers anything but success has changed nothing.
+
+
+cdef inline LeaseOut* answer_lease(Workspace* space, Outcome* outcome) noexcept nogil:
+    if outcome.lease_count == 0:
+        outcome.first_lease = space.lease_count
+    outcome.lease_count += 1
+    space.lease_count += 1
+    return &space.leases[space.lease_count - 1]
+
+
+cdef inline void answer_unavailable(Workspace* space, Outcome* outcome, const DenialRecord* denial) noexcept nogil:
+    if outcome.unavailable_count == 0:
+        outcome.first_unavailable = space.unavailable_count
+    outcome.unavailable_count += 1
+    space.unavailable[space.unavailable_count] = denial[0]
+    space.unavailable_count += 1
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------------
+
+cdef void refuse_events_full(State* s, Outcome* outcome) noexcept nogil:
+    outcome.status = STATUS_EVENTS_FULL
+    s.totals.events_full += 1
+
+
+cdef void refuse_not_found(State* s, Outcome* outcome) noexcept nogil:
+    outcome.status = STATUS_NOT_FOUND
+    s.totals.not_found += 1
+
+
+cdef void refuse_not_alive(State* s, bint is_full, Outcome* outcome) noexcept nogil:
+    """It is over; or it is due to end, and the event ring has no room to say so."""
+    if is_full:
+        refuse_events_full(s, outcome)
+    else:
+        refuse_not_found(s, outcome)
+
+
+cdef void refuse_reused(State* s, Outcome* outcome) noexcept nogil:
+    outcome.status = STATUS_REQUEST_ID_REUSED
+    s.totals.reused += 1
+
+
+cdef bint refuse_invalid(State* s, const Command* command, Outcome* outcome) noexcept nogil:
+    if command.invalid == INVALID_NONE:
+        return False
+    outcome.status = STATUS_INVALID
+    outcome.detail = command.invalid
+    s.totals.invalid += 1
+    return True
+
+
+cdef bint refuse_overloaded(State* s, Outcome* outcome, uint8_t bound) noexcept nogil:
+    if bound == BOUND_NONE:
+        return False
+    outcome.status = STATUS_OVERLOADED
+    outcome.detail = bound
+    s.totals.overloaded += 1
+    return True
+
+
+cdef inline void mark_replayed(State* s, Outcome* outcome) noexcept nogil:
+    outcome.is_replayed = 1
+    s.totals.replayed += 1
+
+
+cdef void deny(State* s, const Command* command, const DenialRecord* denial, Outcome* outcome) noexcept nogil:
+    outcome.status = STATUS_DENIED
+    outcome.denial = denial[0]
+    s.totals.denied += 1
+    if denial.product != NO_PRODUCT:
+        s.products[denial.product].denial_totals[denial.reason] += 1
+    denial_remember(s, command, denial)
+    record_denial(s, denial)
+
+
+cdef void replay_denial(State* s, const Request* request, Outcome* outcome) noexcept nogil:
+    outcome.status = STATUS_DENIED
+    outcome.denial = denial_at(s, <uint32_t>request.owner)[0]
+    mark_replayed(s, outcome)
+
+
+# --- open ---------------------------------------------------------------------------------------------------------------
+
+cdef uint8_t open_bound(State* s, const Command* command) noexcept nogil:
+    """The bound that the request would break; BOUND_NONE. Asked before deciding: a denial is remembered too."""
+    if not can_remember(s):
+        return BOUND_REMEMBERED_REQUESTS
+    if slab_free_count(&s.sessions) == 0:
+        return BOUND_SESSIONS
+    if slab_free_count(&s.leases) < command.item_count:
+        return BOUND_LEASES
+    if slab_free_count(&s.charges) < command.item_count:
+        return BOUND_CHARGES
+    if text_find_room(s, text_class(command.text_size)) == 96:
+        return BOUND_TEXT
+    return BOUND_NONE
+
+
+cdef void replay_grant(State* s, uint32_t number, Workspace* space, Outcome* outcome) noexcept nogil:
+    cdef Session* session = session_at(s, number)
+    cdef uint32_t lease = session.first_lease
+    outcome.status = STATUS_GRANTED
+    outcome.fence = session.fence
+    outcome.ttl = max(<int64_t>0, session.deadline - s.renew_grace - s.now)
+    outcome.change_version = session.change_version
+    while lease != NONE:
+        if lease_at(s, lease).state == LEASE_ACTIVE:
+            lease_view(s, lease, answer_lease(space, outcome))
+        lease = lease_at(s, lease).next_of_session
+    mark_replayed(s, outcome)
+
+
+cdef void replay_open(State* s, const Command* command, uint32_t number, Workspace* space, Outcome* outcome) noexcept nogil:
+    cdef Request* request = request_at(s, number)
+    cdef uint32_t session
+    cdef bint is_full = False
+    if request.fingerprint != command.fingerprint:
+        refuse_reused(s, outcome)
+        return
+    if request.kind == REQUEST_DENIED:
+        replay_denial(s, request, outcome)
+        return
+    if request.kind == REQUEST_LIVE:
+        session = session_live(s, session_at(s, <uint32_t>request.owner).fence, &is_full)
+        if is_full:
+            refuse_events_full(s, outcome)
+            return
+        if session != NONE:
+            replay_grant(s, session, space, outcome)
+            return
+    USHER_ASSERT(request.kind == REQUEST_ENDED)
+    outcome.status = STATUS_ENDED
+    outcome.fence = request.owner
+    outcome.end_reason = request.detail
+    mark_replayed(s, outcome)
+
+
+cdef void grant(State* s, const Command* command, Decision* decision, Workspace* space, Outcome* outcome) noexcept nogil:
+    cdef uint32_t number = session_add(s, command)
+    emit_opened(s, decision.fence, command)
+    items_take(s, command, decision, number, space, outcome)
+    if decision.old != NONE:
+        session_end(s, decision.old, END_SUPERSEDED)
+    outcome.status = STATUS_GRANTED
+    outcome.fence = decision.fence
+    outcome.ttl = <int64_t>command.ttl_ms * NS_PER_MS
+    outcome.change_version = 1
+
+
+cdef inline void decision_begin(Decision* decision, uint64_t fence, uint32_t session, uint32_t old, uint8_t priority, const uint8_t* sizes, const uint8_t* text) noexcept nogil:
+    decision.fence = fence
+    decision.session = session
+    decision.old = old
+    decision.priority = priority
+    decision.user = text
+    decision.user_size = sizes[TEXT_USER]
+    decision.host = text + sizes[TEXT_USER]
+    decision.host_size = sizes[TEXT_HOST]
+
+
+cdef void verb_open(State* s, const Command* command, Workspace* space, Outcome* outcome) noexcept nogil:
+    cdef Decision decision
+    cdef bint is_full = False
+    cdef uint64_t size
+    cdef uint32_t old, number
+    if refuse_invalid(s, command, outcome):
+        return
+    number = request_by_lookup(s, command.lookup)
+    if number != NONE:
+        replay_open(s, command, number, space, outcome)
+        return
+    if refuse_overloaded(s, outcome, open_bound(s, command)):
+        return
+    old = session_of_instance(s, command)
+    size = opened_size(command.text_size) + EVENT_SIZE * (2 * command.item_count + 2)
+    if old != NONE:
+        old = session_live(s, session_at(s, old).fence, &is_full)
+    if old != NONE:
+        size += EVENT_SIZE * (3 * active_lease_count(s, old) + 1)
+    if is_full or not has_room(s, size):
+        refuse_events_full(s, outcome)
+        return
+    decision_begin(&decision, s.fence_next, NONE, old, command.priority, command.sizes, command.text)
+    decide(s, command, &decision)
+    if decision.denied_item >= 0:
+        deny(s, command, &decision.items[decision.denied_item].denial, outcome)
+    else:
+        grant(s, command, &decision, space, outcome)
+
+
+# --- renew ----------------------------------------------------------------------------------------------------------------
+
+cdef void report_changes(State* s, Session* session, uint32_t version, Workspace* space, Outcome* outcome) noexcept nogil:
+    """What the holder does not know yet; ends that it has acknowledged are forgotten."""
+    cdef uint32_t number = session.first_lease
+    cdef uint32_t following
+    cdef Lease* lease
+    while number != NONE:
+        lease = lease_at(s, number)
+        following = lease.next_of_session
+        if lease.state == LEASE_ENDED and lease.changed_version <= version:
+            lease_drop(s, number)
+        elif lease.state == LEASE_ENDED or is_in_grace(s, &s.pools[lease.pool], charge_at(s, lease.charge)):
+            lease_view(s, number, answer_lease(space, outcome))
+        number = following
+
+
+cdef void verb_renew(State* s, const Command* command, Workspace* space, Outcome* outcome) noexcept nogil:
+    cdef bint is_full = False
+    cdef uint32_t number = session_live(s, command.fence, &is_full)
+    cdef Session* session
+    if number == NONE:
+        refuse_not_alive(s, is_full, outcome)
+        return
+    session = session_at(s, number)
+    session.deadline = s.now + <int64_t>session.ttl_ms * NS_PER_MS + s.renew_grace
+    if session.ended_count or s.grace_total:
+        report_changes(s, session, <uint32_t>min(command.change_version, <uint64_t>session.change_version), space, outcome)
+    outcome.status = STATUS_RENEWED
+    outcome.fence = session.fence
+    outcome.ttl = <int64_t>session.ttl_ms * NS_PER_MS
+    outcome.change_version = session.change_version
+    s.totals.renewed += 1
+
+
+# --- acquire --------------------------------------------------------------------------------------------------------------
+
+cdef uint8_t acquire_bound(State* s, const Command* command, const Session* session) noexcept nogil:
+    if not can_remember(s):
+        return BOUND_REMEMBERED_REQUESTS
+    if slab_free_count(&s.leases) < command.item_count:
+        return BOUND_LEASES
+    if slab_free_count(&s.charges) < command.item_count:
+        return BOUND_CHARGES
+    if session.lease_count + command.item_count > LEASES_OF_SESSION_MAX:
+        return BOUND_LEASES_OF_SESSION
+    return BOUND_NONE
+
+
+cdef void replay_acquire(State* s, const Command* command, uint32_t request_number, uint32_t number, Workspace* space, Outcome* outcome) noexcept nogil:
+    cdef Request* request = request_at(s, request_number)
+    cdef uint32_t lease
+    cdef int i
+    if request.fingerprint != command.fingerprint:
+        refuse_reused(s, outcome)
+        return
+    if request.kind == REQUEST_DENIED:
+        replay_denial(s, request, outcome)
+        return
+    for i in range(command.item_count):
+        lease = active_lease(s, number, command.products[i])
+        if lease != NONE:
+            lease_view(s, lease, answer_lease(space, outcome))
+    outcome.status = STATUS_ACQUIRED
+    outcome.fence = session_at(s, number).fence
+    outcome.change_version = session_at(s, number).change_version
+    mark_replayed(s, outcome)
+
+
+cdef void drop_ended(State* s, uint32_t number, const Command* command, const Decision* decision) noexcept nogil:
+    """The record of an ended lease gives way to the new lease of the same product."""
+    cdef uint32_t lease, following
+    cdef int i
+    for i in range(command.item_count):
+        if decision.items[i].how != HOW_JOIN and decision.items[i].how != HOW_NEW:
+            continue
+        lease = session_at(s, number).first_lease
+        while lease != NONE:
+            following = lease_at(s, lease).next_of_session
+            if lease_at(s, lease).state == LEASE_ENDED and lease_at(s, lease).product == command.products[i]:
+                lease_drop(s, lease)
+            lease = following
+
+
+cdef void verb_acquire(State* s, const Command* command, Workspace* space, Outcome* outcome) noexcept nogil:
+    cdef Decision decision
+    cdef bint is_full = False
+    cdef uint32_t number, request
+    cdef Session* session
+    number = session_live(s, command.fence, &is_full)
+    if number == NONE:
+        refuse_not_alive(s, is_full, outcome)
+        return
+    if refuse_invalid(s, command, outcome):
+        return
+    request = request_by_lookup(s, command.lookup)
+    if request != NONE:
+        replay_acquire(s, command, request, number, space, outcome)
+        return
+    session = session_at(s, number)
+    if refuse_overloaded(s, outcome, acquire_bound(s, command, session)):
+        return
+    if not has_room(s, EVENT_SIZE * (2 * command.item_count + 2)):
+        refuse_events_full(s, outcome)
+        return
+    decision_begin(&decision, session.fence, number, NONE, session.priority, s.texts.base + session.text, s.texts.base + session.text + 8)
+    decide(s, command, &decision)
+    if decision.denied_item >= 0:
+        deny(s, command, &decision.items[decision.denied_item].denial, outcome)
+        return
+    drop_ended(s, number, command, &decision)
+    items_take(s, command, &decision, number, space, outcome)
+    request_remember(s, command, REQUEST_ACQUIRED, session.fence, 0)
+    outcome.status = STATUS_ACQUIRED
+    outcome.fence = session.fence
+    outcome.change_version = session.change_version
+    s.totals.acquired += 1
+
+
+# --- release and close -------------------------------------------------------------------------------------------------
+
+cdef void answer_released(State* s, const Session* session, uint8_t was_held, Outcome* outcome) noexcept nogil:
+    outcome.status = STATUS_RELEASED
+    outcome.fence = session.fence
+    outcome.change_version = session.change_version
+    outcome.detail = was_held
+
+
+cdef void verb_release(State* s, const Command* command, Outcome* outcome) noexcept nogil:
+    cdef bint is_full = False
+    cdef uint32_t number = session_live(s, command.fence, &is_full)
+    cdef uint32_t request, lease
+    if number == NONE:
+        refuse_not_alive(s, is_full, outcome)
+        return
+    request = request_by_lookup(s, command.lookup)
+    if request != NONE:
+        if request_at(s, request).fingerprint != command.fingerprint:
+            refuse_reused(s, outcome)
+            return
+        answer_released(s, session_at(s, number), request_at(s, request).detail, outcome)
+        mark_replayed(s, outcome)
+        return
+    if not can_remember(s):
+        refuse_overloaded(s, outcome, BOUND_REMEMBERED_REQUESTS)
+        return
+    if not has_room(s, EVENT_SIZE * 3):
+        refuse_events_full(s, outcome)
+        return
+    lease = active_lease(s, number, command.products[0])
+    if lease != NONE:
+        lease_end(s, lease, END_CLOSED)
+        lease_drop(s, lease)
+    request_remember(s, command, REQUEST_RELEASED, session_at(s, number).fence, lease != NONE)
+    answer_released(s, session_at(s, number), lease != NONE, outcome)
+    s.totals.released += 1
+
+
+cdef void verb_close(State* s, const Command* command, Outcome* outcome) noexcept nogil:
+    cdef bint is_full = False
+    cdef uint32_t number = session_live(s, command.fence, &is_full)
+    cdef uint32_t request = request_by_lookup(s, command.lookup) if command.fence else NONE
+    if is_full:
+        refuse_events_full(s, outcome)
+    elif number == NONE and request != NONE and request_at(s, request).kind == REQUEST_CLOSED:
+        outcome.status = STATUS_CLOSED
+        outcome.fence = command.fence
+        outcome.end_reason = request_at(s, request).detail
+        mark_replayed(s, outcome)
+    elif number == NONE:
+        refuse_not_found(s, outcome)
+    elif request != NONE:
+        refuse_reused(s, outcome)
+    elif not has_room(s, session_end_size(s, number)):
+        refuse_events_full(s, outcome)
+    else:
+        session_end(s, number, END_CLOSED)
+        if can_remember(s):
+            request_remember(s, command, REQUEST_CLOSED, command.fence, END_CLOSED)
+        outcome.status = STATUS_CLOSED
+        outcome.fence = command.fence
+        outcome.end_reason = END_CLOSED
+
+
+cdef inline void execute_one(State* s, const Command* command, Workspace* space, Outcome* outcome) noexcept nogil:
+    memset(outcome, 0, sizeof(Outcome))
+    if command.verb == VERB_RENEW:
+        verb_renew(s, command, space, outcome)
+    elif command.verb == VERB_OPEN:
+        verb_open(s, command, space, outcome)
+    elif command.verb == VERB_CLOSE:
+        verb_close(s, command, outcome)
+    elif command.verb == VERB_ACQUIRE:
+        verb_acquire(s, command, space, outcome)
+    else:
+        USHER_ASSERT(command.verb == VERB_RELEASE)
+        verb_release(s, command, outcome)

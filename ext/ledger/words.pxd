@@ -1,0 +1,87 @@
+"""The domain's words as numbers, for the compiled parts; the same as broker/model/words.py (a test compares them)."""
+
+cdef enum:  # EndReason
+    END_NONE = 0
+    END_CLOSED = 1
+    END_EXPIRED = 2
+    END_REVOKED = 3
+    END_SUPERSEDED = 4
+    END_RECLAIMED = 5
+    END_ABANDONED = 6
+    END_PREREQUISITE_LOST = 7
+    END_POLICY_CHANGED = 8
+    END_KEY_LOST = 9
+    END_LICENCE_ENDED = 10
+    END_OVERDRAFT_ENDED = 11
+    END_BORROW_ENDED = 12
+    END_REASON_COUNT = 13
+
+cdef enum:  # DenialReason
+    DENIAL_NONE = 0
+    DENIAL_NO_FREE_SEATS = 1
+    DENIAL_DEFICIT = 2
+    DENIAL_KEYS_STARTING = 3
+    DENIAL_NO_CAPACITY = 4
+    DENIAL_UNKNOWN_PRODUCT = 5
+    DENIAL_REASON_COUNT = 16
+
+cdef enum:  # LeaseState
+    LEASE_NONE = 0
+    LEASE_ACTIVE = 1
+    LEASE_KEY_GRACE = 2             # only in views: membership of the grace set is asked of the pool
+    LEASE_ENDED = 3
+
+cdef enum:  # Sharing
+    SHARING_SESSION = 0
+    SHARING_USER = 1
+    SHARING_HOST = 2
+    SHARING_USER_HOST = 3
+
+cdef enum:  # Status
+    STATUS_NONE = 0
+    STATUS_GRANTED = 1
+    STATUS_DENIED = 2
+    STATUS_ENDED = 3
+    STATUS_RENEWED = 4
+    STATUS_ACQUIRED = 5
+    STATUS_RELEASED = 6
+    STATUS_CLOSED = 7
+    STATUS_NOT_FOUND = 8
+    STATUS_REQUEST_ID_REUSED = 9
+    STATUS_INVALID = 10
+    STATUS_OVERLOADED = 11
+    STATUS_EVENTS_FULL = 12
+
+cdef enum:  # InvalidField
+    INVALID_NONE = 0
+    INVALID_USER = 1
+    INVALID_HOST = 2
+    INVALID_APP = 3
+    INVALID_LABEL = 4
+    INVALID_INSTANCE_ID = 5
+    INVALID_IDENTITY = 6
+    INVALID_PRODUCTS = 7
+    INVALID_TTL = 8
+    INVALID_PRIORITY = 9
+
+cdef enum:  # Bound
+    BOUND_NONE = 0
+    BOUND_SESSIONS = 1
+    BOUND_LEASES = 2
+    BOUND_CHARGES = 3
+    BOUND_REMEMBERED_REQUESTS = 4
+    BOUND_TEXT = 5
+    BOUND_LEASES_OF_SESSION = 6
+
+cdef enum:  # EventKind
+    EVENT_SESSION_OPENED = 1
+    EVENT_SESSION_ENDED = 2
+    EVENT_LEASE_STARTED = 3
+    EVENT_LEASE_ENDED = 4
+    EVENT_DENIED = 5
+    EVENT_CAPACITY_CHANGED = 6
+    EVENT_KEY_GRACE_STARTED = 7
+    EVENT_KEY_GRACE_ENDED = 8
+    EVENT_CHARGE_FREED = 9
+    EVENT_CHARGE_LINGERS = 10
+    EVENT_CHARGE_MOVED = 11
