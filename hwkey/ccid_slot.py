@@ -34,8 +34,7 @@ from hwkey.ccid import (
     split_message,
     xfr_block,
 )
-from hwkey.ccid_descriptor import Refusal, unsupported
-from hwkey.errors import CardAbsent, CardFailure, HwkeyError, ProtocolError
+from hwkey.errors import CardAbsent, CardFailure, HwkeyError, ProtocolError, Unsupported
 
 STALE_COUNT_MAX = 10
 EMPTY_READ_COUNT_MAX = 16
@@ -161,10 +160,12 @@ class CcidSlot:
 
     def transfer(self, block: bytes) -> Send:
         """Send one APDU, in chained blocks when it is over the reader's message size; may raise Unsupported."""
-        self._begin(State.AWAITING)
         size = self._block_size_max
         if len(block) > size and not self._has_chaining:
-            raise unsupported(Refusal.MESSAGE_SIZE)
+            raise Unsupported(
+                reason="message_size", detail=f"a command of {len(block)} bytes, its reader takes {size}"
+            )
+        self._begin(State.AWAITING)
         self._unsent = [block[start : start + size] for start in range(0, len(block), size)] or [b""]
         if len(self._unsent) > 1:
             self.state = State.SENDING
