@@ -2,7 +2,7 @@
 
 One class, raised by verbs and turned into a gRPC status or an HTTP answer by whoever serves them. Denials are no errors:
 they are values in the answers. The reasons are those of the head comment of proto/broker/v1/sessions.proto, and in
-Admin also EMULATED_KEY_NOT_FOUND and RELOAD_FAILED.
+Admin also KEY_NOT_FOUND, EMULATED_KEY_NOT_FOUND and RELOAD_FAILED.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What the verbs need of the parts around them, as narrow Protocols: keyring, emulation, reload.
 
-Everything is called on the event loop's thread and must not wait for a key, a disk or the network, except `Reload`
-and `Emulation.set_plugged`, which the service calls in a worker thread. The keyring's own values
-(broker/keyring/views.py) fit `KeyView` and `LicenceView` as they are.
+Everything is called on the event loop's thread and must not wait for a key, a disk or the network, except `Reload`,
+`KeyringView.set_enabled` and `Emulation.set_plugged`, which the service calls in a worker thread.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from broker.keyring import KeyringViews
 from broker.model.answers import Answer
 from broker.model.views import Counters, PoolView, ProductView, SessionView
 from broker.model.words import EndReason
@@ -59,6 +59,14 @@ class LedgerFace(Protocol):
     def find_session(self, now_ns: int, fence: int) -> SessionView | None: ...
     def session_fence(self, session_id: bytes) -> int: ...
     def drain_events(self, size_max: int = ...) -> bytes: ...
+
+
+class KeyringView(Protocol):
+    """The part of `broker.keyring.Keyring` that an admin asks."""
+
+    def views(self) -> KeyringViews: ...
+    def set_enabled(self, thumbprint: str, is_enabled: bool) -> bool:
+        """False for a key that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,139 @@
+"""The Sessions service: the session verbs as gRPC methods.
+
+KeepAlive runs two tasks a stream, one answering requests and one sending notices, and writes under a lock, because gRPC
+takes one message at a time. A stream ends when its client half-closes or leaves, on an error, or when the server stops
+(UNAVAILABLE: open it again elsewhere or later); its sessions live on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+
+from broker.service.methods import Context, abort, as_verb_error, first_of, outcome_of, parse, unary
+from broker.service.tls import identity_of
+from broker.v1 import sessions_pb2
+from broker.verbs.errors import VerbError
+from broker.verbs.keep_alive import KeepAliveStream
+from broker.verbs.sessions import SessionVerbs
+from broker.verbs.stats import OK, RequestStats, outcome_of_status
+
+SERVICE = "broker.v1.Sessions"
+
+
+def sessions_handler(
+    verbs: SessionVerbs, stats: RequestStats, *, is_mutual: bool, stopping: asyncio.Event
+) -> grpc.GenericRpcHandler:
+    """The whole service. `stopping` ends its streams; `is_mutual`: callers are who their certificates say."""
+    identity = _certificate_identity if is_mutual else _no_identity
+    streams = _Streams(verbs, stats, stopping)
+
+    def open_session(request: sessions_pb2.OpenRequest, context: Context) -> sessions_pb2.OpenResponse:
+        return verbs.open(request, identity(context))
+
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "Open": unary("Sessions/Open", sessions_pb2.OpenRequest, open_session, stats),
+        "Renew": unary("Sessions/Renew", sessions_pb2.RenewRequest, lambda request, _: verbs.renew(request), stats),
+        "Acquire": unary("Sessions/Acquire", sessions_pb2.AcquireRequest, lambda request, _: verbs.acquire(request), stats),
+        "Release": unary("Sessions/Release", sessions_pb2.ReleaseRequest, lambda request, _: verbs.release(request), stats),
+        "Close": unary("Sessions/Close", sessions_pb2.CloseRequest, lambda request, _: verbs.close(request), stats),
+        "KeepAlive": grpc.stream_stream_rpc_method_handler(streams.keep_alive),
+        "OpenWaiting": grpc.unary_stream_rpc_method_handler(streams.open_waiting),
+    }
+    return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+def stopping_error() -> VerbError:
+    """What a stream ends with when the server stops."""
+    return VerbError("UNAVAILABLE", "DRAINING", "The broker is stopping; open the stream again later. No session has ended by this.")
+
+
+class _Streams:
+    """The streaming methods."""
+
+    def __init__(self, verbs: SessionVerbs, stats: RequestStats, stopping: asyncio.Event) -> None:
+        self._verbs = verbs
+        self._stats = stats
+        self._stopping = stopping
+
+    async def keep_alive(self, _requests: AsyncIterator[bytes], context: Context) -> None:
+        """One KeepAlive stream, from its first message to its end."""
+        stream = self._verbs.keep_alive_stream()
+        call = _KeepAliveCall(stream, context, self._stats)
+        try:
+            await context.send_initial_metadata(())
+            await first_of(call.answer_requests(), call.send_notices(), _raise_when(self._stopping))
+        except Exception as raised:
+            error = as_verb_error(raised, "Sessions/KeepAlive")
+        else:
+            return
+        finally:
+            stream.close()
+        await abort(context, error)
+
+    async def open_waiting(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
+        """One OpenWaiting: a single message, as long as there is no waitlist."""
+        started = time.perf_counter()
+        try:
+            response = self._verbs.open_waiting(parse(sessions_pb2.OpenWaitingRequest, data))
+        except Exception as raised:
+            error = as_verb_error(raised, "Sessions/OpenWaiting")
+            self._stats.observe("Sessions/OpenWaiting", outcome_of_status(error.status), time.perf_counter() - started)
+            await abort(context, error)
+        self._stats.observe("Sessions/OpenWaiting", outcome_of(response), time.perf_counter() - started)
+        yield response.SerializeToString()
+
+
+class _KeepAliveCall:
+    """The two directions of one stream."""
+
+    def __init__(self, stream: KeepAliveStream, context: Context, stats: RequestStats) -> None:
+        self._stream = stream
+        self._context = context
+        self._stats = stats
+        self._turn = asyncio.Lock()
+
+    async def answer_requests(self) -> None:
+        """Until the client has no more requests."""
+        while True:
+            data: object = await self._context.read()
+            if not isinstance(data, bytes):
+                return  # gRPC's mark for the end of the requests
+            for response in self._answer(data):
+                await self._write(response)
+
+    async def send_notices(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._write(await self._stream.notices())
+
+    def _answer(self, data: bytes) -> list[sessions_pb2.KeepAliveResponse]:
+        started = time.perf_counter()
+        outcome = OK
+        try:
+            return self._stream.answer(parse(sessions_pb2.KeepAliveRequest, data))
+        except VerbError as error:
+            outcome = outcome_of_status(error.status)
+            raise
+        finally:
+            self._stats.observe("Sessions/KeepAlive", outcome, time.perf_counter() - started)
+
+    async def _write(self, response: sessions_pb2.KeepAliveResponse) -> None:
+        async with self._turn:
+            await self._context.write(response.SerializeToString())
+
+
+async def _raise_when(stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    raise stopping_error()
+
+
+def _certificate_identity(context: Context) -> str:
+    return identity_of(context.auth_context())
+
+
+def _no_identity(_context: Context) -> str:
+    return ""
