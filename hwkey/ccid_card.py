@@ -71,6 +71,7 @@ class CcidCard:
         self._slot = CcidSlot(message_size_max=descriptor.message_size_max, has_chaining=self._is_extended)
         self._atr = b""
         self._has_extended_apdu = False
+        self._is_halted = False
 
     @classmethod
     def open(
@@ -109,8 +110,9 @@ class CcidCard:
     def reset(self) -> None:
         """Clear halts, abort, drain, power off and on; raises HwkeyError when the card stays in doubt."""
         self._slot.cancel()
-        self._link.clear_halts()
+        self._clear_halts()
         self._abort()
+        self._clear_halts()
         self._drain()
         self._run(self._slot.power_off(), "power off")
         self._power_on()
@@ -137,8 +139,9 @@ class CcidCard:
         try:
             while not isinstance(step, Done):
                 step = self._slot.receive(self._do(step, operation, deadline_ns))
-        except HwkeyError:
+        except HwkeyError as error:
             self._slot.cancel()
+            self._is_halted = self._is_halted or isinstance(error, Stalled)
             raise
         return step
 
@@ -159,6 +162,12 @@ class CcidCard:
             raise NotAnswering(operation=operation, waited_ms=self._waits.command_wait_ms)
         return min(wait_ms, left_ms)
 
+    def _clear_halts(self) -> None:
+        """Only after a stall: clearing restarts data toggles, which not every reader follows."""
+        if self._is_halted:
+            self._link.clear_halts()
+            self._is_halted = False
+
     def _abort(self) -> None:
         """Both halves of an abort; a reader that knows none of it is drained and power-cycled all the same."""
         message = self._slot.abort()
@@ -169,6 +178,11 @@ class CcidCard:
 
     def _drain(self) -> None:
         """Read away what is left of an older answer."""
-        with suppress(NotAnswering):
+        try:
             for _ in range(DRAIN_READ_COUNT_MAX):
                 self._link.read(self._descriptor.message_size_max, self._waits.drain_wait_ms)
+        except NotAnswering:
+            return
+        except Stalled:
+            self._is_halted = True
+            raise

@@ -26,7 +26,6 @@ from hwkey.emulated import PROFILES
 DUMPS = Path(__file__).parents[3] / "shared" / "data" / "ccid-readers"
 
 
-
 def number(section: str, name: str) -> int:
     """The value of a line such as `dwFeatures: 0x000400FE` or `dwMaxIFSD: 254`; two words are the high and low one."""
     found = re.search(rf"^ +{name}: +(.+)$", section, re.MULTILINE)
