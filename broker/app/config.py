@@ -11,13 +11,13 @@ A path that is None is taken inside the data directory: see `Config.resolved`.
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from broker.app import config_values as values
 from broker.app.address import Address
+from broker.app.data_directory import default_data_dir
 from broker.app.emulated_keys import DEMO_FLEET, EmulatedKeySettings, read_emulated_keys
 
 DAY_S = 86_400.0
@@ -97,7 +97,7 @@ class KeysSection:
     """How security keys are found and proven."""
 
     usb: bool | None = entry(None, values.boolean, "use the USB of this machine; by default unless keys are emulated")
-    scan_interval_s: float = entry(1.0, values.seconds(0.05, 60), "how often USB is looked at")
+    scan_interval_s: float = entry(0.5, values.seconds(0.05, 60), "how often USB is looked at")
     prove_interval_s: float = entry(45.0, values.seconds(0.2, 3600), "how often a key must prove itself, about")
     proof_ttl_s: float = entry(90.0, values.seconds(0.5, 7200), "how long a proof is good")
     grace_s: float = entry(300.0, values.seconds(0, 3600), "how long seats outlive their key, within each hour")
@@ -199,11 +199,3 @@ class Config:
             emulation = dataclasses.replace(changed.emulation, enabled=True)
             changed = dataclasses.replace(changed, emulation=emulation)
         return changed
-
-
-def default_data_dir() -> Path:
-    """/var/lib/usher for root, else usher in the user's state directory (XDG base directories)."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/usher")
-    state_home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state_home).expanduser() / "usher"

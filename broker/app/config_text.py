@@ -27,7 +27,7 @@ def config_text(config: Config) -> str:
 def config_json(config: Config) -> dict[str, Any]:
     """The same as plain values, for programs; None where a default depends on another entry."""
     return {
-        section.name: {one.name: _plain(getattr(getattr(config, section.name), one.name)) for one in _entries(config, section.name)}
+        section.name: {one.name: plain(getattr(getattr(config, section.name), one.name)) for one in _entries(config, section.name)}
         for section in _sections(config)
     }
 
@@ -38,7 +38,7 @@ def _lines(config: Config) -> Iterator[str]:
         yield f"# {(type(values).__doc__ or '').strip()}"
         yield f"[{section.name}]"
         for one in _entries(config, section.name):
-            yield _entry_line(one.name, _plain(getattr(values, one.name)), one.metadata["says"])
+            yield _entry_line(one.name, plain(getattr(values, one.name)), one.metadata["says"])
         yield ""
 
 
@@ -58,7 +58,8 @@ def _entry_line(name: str, value: Any, says: str) -> str:
     return f"{text:<{COLUMN}} # {says}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A setting as JSON and TOML know it: text, numbers, lists, dictionaries."""
     if isinstance(value, (Address, Path)):
         return str(value)
     if isinstance(value, EmulatedKeySettings):
@@ -67,15 +68,15 @@ def _plain(value: Any) -> Any:
             "profile": value.profile,
             "algorithm": value.algorithm,
             "plugged": value.plugged,
-            "licences": [_plain(one) for one in value.licences],
+            "licences": [plain(one) for one in value.licences],
         }
     if isinstance(value, EmulatedLicence):
         terms = terms_claim(value.terms)
         return {"product": value.product, "seats": value.seats} | ({"terms": terms} if terms else {})
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
+        return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
     return value
 
 

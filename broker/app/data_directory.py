@@ -91,6 +91,14 @@ def read_token(path: Path) -> str:
     return (path / TOKEN_FILE).read_text().strip()
 
 
+def default_data_dir() -> Path:
+    """/var/lib/usher for root, else usher in the user's state directory (XDG base directories)."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/usher")
+    state_home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state_home).expanduser() / "usher"
+
+
 def _make(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from broker.app.config_values import WrongValue
+from broker.licence import bounds
 from broker.licence.refusal import Refused
 from broker.licence.terms import LicenceTerms, parse_terms
 from hwkey.emulated.profile import PROFILES
 from hwkey.identity import SigningAlgorithm
 
 KEYS_MAX = 200
-SEATS_MAX = 65_000
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-PRODUCT = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 PROFILE_NAMES = tuple(sorted(PROFILES, reverse=True))
 ALGORITHMS = tuple(algorithm.value for algorithm in SigningAlgorithm)
 PLAIN_TERMS = LicenceTerms()
@@ -99,10 +98,10 @@ def _licence(name: str, members: object) -> EmulatedLicence:
         raise WrongValue(f'key "{name}": {members!r} is not a licence', 'write { product = "crm", seats = 10 }')
     _check_known(members, ("product", "seats", "terms"))
     product, seats, terms = members.get("product"), members.get("seats"), members.get("terms", {})
-    if not isinstance(product, str) or not PRODUCT.fullmatch(product):
+    if not isinstance(product, str) or not bounds.PRODUCT_PATTERN.fullmatch(product):
         raise WrongValue(f'key "{name}": {product!r} is not a product id', 'write one such as "platform"')
-    if isinstance(seats, bool) or not isinstance(seats, int) or not 1 <= seats <= SEATS_MAX:
-        raise WrongValue(f'key "{name}": {seats!r} are no seats of {product}', f"write 1 to {SEATS_MAX}")
+    if isinstance(seats, bool) or not isinstance(seats, int) or not bounds.SEATS_MIN <= seats <= bounds.SEATS_MAX:
+        raise WrongValue(f'key "{name}": {seats!r} are no seats of {product}', f"write {bounds.SEATS_MIN} to {bounds.SEATS_MAX}")
     if not isinstance(terms, dict):
         raise WrongValue(f'key "{name}": terms of {product} are not a table', 'write { sharing = "user" }')
     try:

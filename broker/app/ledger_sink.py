@@ -6,15 +6,11 @@ the ticker is woken, because only `Ledger.advance` starts and ends key grace.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from broker._ledger import Ledger
-from broker.app.logs import facts
 from broker.model.terms import PoolTerms
 from broker.model.words import EndReason
-
-log = logging.getLogger("broker.app")
 
 
 class LedgerSink:
@@ -41,7 +37,6 @@ class LedgerSink:
     def lose_source(self, source_id: int, grace_until_ns: int, cause: EndReason) -> None:
         """Its seats are gone; charges may stand on them until the end of their grace."""
         self._ledger.lose_source(self._clock_ns(), source_id, grace_until_ns, cause)
-        log.info("seats lost", extra=facts(source=source_id, cause=cause.name.lower()))
         self._wake()
 
     def remove_source(self, source_id: int) -> None:

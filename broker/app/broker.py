@@ -1,0 +1,167 @@
+"""The broker as a running process: what is started in which order, what ends it, and how.
+
+    main thread    data directory · parts · asyncio loop: gRPC listeners, HTTP listener, event pump
+    usher-ticker   the ledger's clock            keyring-*   one a bus, one a key          grpc's own threads
+
+Order of the start: data directory (generation synced) → ports bound → keyring → ticker → listeners → running.json. Signals go through
+the loop; threads start with all signals blocked. No fork. The end is the table in `_steps`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import broker
+from broker.app.config import Config
+from broker.app.data_directory import DataDirectory, opened
+from broker.app.emulation import EmulatedFleet
+from broker.app.listeners import Listeners, open_listeners
+from broker.app.logs import facts
+from broker.app.parts import Parts, build_parts
+from broker.app.shutdown import Step, at_once, in_thread, shut_down
+from broker.errors import InternalFault
+from broker.exit_codes import ExitCode
+
+log = logging.getLogger("broker.app")
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+ADMIN_DRAIN_S = 0.5
+STEP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where a serving broker is found: what running.json holds."""
+
+    pid: int
+    version: str
+    generation: int
+    clients: str
+    admin: str
+    http: str
+
+
+def run_broker(config: Config, announce: Callable[[Endpoints], None] = lambda _: None) -> None:
+    """Runs a broker until a signal stops it; `announce` is called once it serves. BrokerError's tree if it cannot."""
+    with opened(config.data_dir) as directory:
+        fleet = _fleet(config) if config.emulation.enabled else None
+        config.licence_folder.mkdir(parents=True, exist_ok=True)
+        failed_steps = asyncio.run(_serve(config, directory, fleet, announce))
+    log.info("stopped")
+    if failed_steps:
+        # A thread that cannot be ended would keep the process; what matters has been done by now.
+        logging.shutdown()
+        os._exit(ExitCode.OUR_BUG)
+
+
+def _fleet(config: Config) -> EmulatedFleet:
+    return EmulatedFleet.prepare(config.data_dir, config.licence_folder, config.emulation.keys, int(time.time()))
+
+
+async def _serve(
+    config: Config, directory: DataDirectory, fleet: EmulatedFleet | None, announce: Callable[[Endpoints], None]
+) -> tuple[str, ...]:
+    """One life of the broker; the names of the steps of its shutdown that failed."""
+    stop = StopRequest(asyncio.get_running_loop())
+    with _signals_blocked():
+        parts = build_parts(config, directory, fleet, functools.partial(stop.fail, "the clock thread"))
+        listeners = open_listeners(config, directory, parts)
+        pump_task = asyncio.create_task(parts.pump.run(), name="usher-events")
+        pump_task.add_done_callback(functools.partial(stop.ended, "the event pump"))
+        parts.reloader.begin(parts.keyring.start())
+        parts.ticker.start()
+    stop.on_signals()
+    try:
+        await listeners.start(functools.partial(stop.ended, "the HTTP listener"))
+        endpoints = Endpoints(os.getpid(), broker.__version__, directory.generation, *listeners.addresses)
+        directory.write_run_file(asdict(endpoints))
+        log.info("serving", extra=facts(**asdict(endpoints), data_dir=str(directory.path)))
+        announce(endpoints)
+        log.info("stopping", extra=facts(cause=await stop.cause()))
+    finally:
+        failed = await shut_down(_steps(config, directory, parts, listeners, pump_task))
+    stop.raise_failure()
+    return failed
+
+
+def _steps(
+    config: Config, directory: DataDirectory, parts: Parts, listeners: Listeners, pump_task: asyncio.Task[None]
+) -> tuple[Step, ...]:
+    """The shutdown, in order."""
+    drain_s = config.broker.drain_s
+
+    async def end_events() -> None:
+        pump_task.cancel()
+        await asyncio.wait((pump_task,))
+        parts.pump.pump()
+
+    return (
+        Step("health", listeners.say_stopping, STEP_S),
+        Step("run file", at_once(directory.remove_run_file), STEP_S),
+        Step("no new sessions", at_once(functools.partial(parts.drain.set, True)), STEP_S),
+        Step("client listener", functools.partial(listeners.clients.stop, drain_s), drain_s + STEP_S),
+        Step("HTTP listener", listeners.http.stop, drain_s + STEP_S),
+        Step("keyring", in_thread(parts.keyring.stop), STEP_S),
+        Step("clock thread", in_thread(parts.ticker.stop), STEP_S),
+        Step("last events", end_events, STEP_S),
+        Step("admin listener", functools.partial(listeners.admin.stop, ADMIN_DRAIN_S), STEP_S),
+    )
+
+
+class StopRequest:
+    """Why the broker is to stop: a signal, or a part that failed. The first cause counts. `fail` may come from any thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._cause: asyncio.Future[str] = loop.create_future()
+        self._failure: InternalFault | None = None
+
+    def on_signals(self) -> None:
+        """Takes the signals that end a process."""
+        for number in STOP_SIGNALS:
+            self._loop.add_signal_handler(number, self._stop, number.name)
+
+    def fail(self, part: str, error: BaseException) -> None:
+        """A part that the broker cannot do without has failed."""
+        self._loop.call_soon_threadsafe(self._take_failure, part, error)
+
+    def ended(self, part: str, task: asyncio.Task[None]) -> None:
+        """A task ended that should not, unless the broker is stopping already."""
+        if not task.cancelled() and not self._cause.done():
+            self._take_failure(part, task.exception() or RuntimeError("it ended by itself"))
+
+    async def cause(self) -> str:
+        """Waits for the first cause."""
+        return await self._cause
+
+    def raise_failure(self) -> None:
+        """Raises InternalFault if a part failed."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _take_failure(self, part: str, error: BaseException) -> None:
+        log.critical("a part of the broker failed", extra=facts(part=part), exc_info=error)
+        self._failure = self._failure or InternalFault(part, error)
+        self._stop(f"{part} failed")
+
+    def _stop(self, cause: str) -> None:
+        if not self._cause.done():
+            self._cause.set_result(cause)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Threads that begin inside inherit the mask, so that signals reach the main thread alone."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

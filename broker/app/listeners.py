@@ -1,0 +1,128 @@
+"""The three listeners of a broker: client port, admin port, HTTP port; bound first, served later, stopped by the shutdown's table.
+
+All three are bound before any of them serves, so that a port in use is found before a client gets in. They share the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+from broker.app.address import Address
+from broker.app.config import AdminSection, ClientsSection, Config
+from broker.app.data_directory import DataDirectory
+from broker.app.http_server import HttpServer, bound_socket
+from broker.app.parts import Parts
+from broker.app.tls import read_tls
+from broker.errors import AddressInUse
+from broker.service.admin_server import build_admin_server
+from broker.service.client_server import build_client_server
+from broker.service.server import GrpcServer
+from broker.web.app import Health, build_http
+from broker.web.door import JsonDoor
+from broker.web.metrics import LedgerBounds, UsherCollector, build_registry, metrics_endpoint
+
+
+@dataclass(slots=True)
+class Standing:
+    """What /healthz says."""
+
+    is_stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The bound listeners; `addresses` are the real ones: clients, admin, HTTP."""
+
+    clients: GrpcServer
+    admin: GrpcServer
+    http: HttpServer
+    addresses: tuple[str, str, str]
+    standing: Standing = field(default_factory=Standing)
+
+    async def start(self, on_http_end: Callable[[asyncio.Task[None]], None]) -> None:
+        """Serves on all three; `on_http_end` hears when the HTTP one ends, which the others never do by themselves."""
+        await self.admin.start()
+        await self.http.start()
+        self.http.on_end(on_http_end)
+        await self.clients.start()
+
+    async def say_stopping(self) -> None:
+        """Tells balancers and health checks to look elsewhere; calls are still served."""
+        self.standing.is_stopping = True
+        await self.clients.set_serving(False)
+        await self.admin.set_serving(False)
+
+
+def open_listeners(config: Config, directory: DataDirectory, parts: Parts) -> Listeners:
+    """Binds all three. AddressInUse, or ConfigError for certificates. Call it in the event loop."""
+    clients_tls = read_tls(config.source, config.clients.tls, "clients.tls")
+    admin_tls = read_tls(config.source, config.admin.tls, "admin.tls")
+    read_tls(config.source, config.http.tls, "http.tls")
+    clients, clients_port = _bound(
+        "clients.address",
+        config.clients,
+        lambda address: build_client_server(
+            verbs=parts.sessions, stats=parts.stats, tls=clients_tls, address=address
+        ),
+    )
+    admin, admin_port = _bound(
+        "admin.address",
+        config.admin,
+        lambda address: build_admin_server(
+            verbs=parts.admin, stats=parts.stats, token=directory.admin_token, tls=admin_tls, address=address
+        ),
+    )
+    standing = Standing()
+    http = _http(config, parts, standing)
+    addresses = (
+        str(config.clients.address.with_port(clients_port)),
+        str(config.admin.address.with_port(admin_port)),
+        str(config.http.address.with_port(http.port)),
+    )
+    return Listeners(clients, admin, http, addresses, standing)
+
+
+def _bound(
+    option: str, section: ClientsSection | AdminSection, build: Callable[[str], tuple[GrpcServer, int]]
+) -> tuple[GrpcServer, int]:
+    try:
+        return build(str(section.address))
+    except OSError as error:
+        raise AddressInUse(str(section.address), option, error.strerror or str(error)) from error
+
+
+def _http(config: Config, parts: Parts, standing: Standing) -> HttpServer:
+    collector = UsherCollector(
+        ledger=parts.ledger,
+        keyring=parts.keyring,
+        stats=parts.stats,
+        broker=parts.broker_facts,
+        bounds=LedgerBounds(**asdict(config.bounds)),
+        is_emulating=parts.is_emulating,
+        is_draining=lambda: parts.drain.is_draining,
+    )
+    application = build_http(
+        door=JsonDoor(verbs=parts.sessions, stats=parts.stats, hosts=config.http.hosts),
+        health=lambda: _health(parts, standing),
+        metrics=metrics_endpoint(build_registry(collector)),
+    )
+    listener = bound_socket(_literal(config.http.address), "http.address")
+    return HttpServer(application, listener, config.http.tls, config.broker.drain_s)
+
+
+def _literal(address: Address) -> Address:
+    """localhost as the address that every machine has for it: the socket wants one family."""
+    return Address("127.0.0.1", address.port) if address.host == "localhost" else address
+
+
+def _health(parts: Parts, standing: Standing) -> Health:
+    """Whether clients should come here, in one word and a sentence."""
+    if standing.is_stopping:
+        return Health(False, "stopping", "the broker is stopping")
+    if parts.drain.is_draining:
+        return Health(False, "draining", "an admin lets no new session in")
+    if parts.keyring.views().is_starting:
+        return Health(True, "starting", "security keys are being proven")
+    return Health(True, "serving", "")

@@ -1,0 +1,164 @@
+"""What a broker is made of, below its listeners: ledger, its clock thread, keyring, verbs. Built here and nowhere else.
+
+    keyring ──capacity──► LedgerSink ──► Ledger ◄── verbs ◄── listeners
+                                           ▲  └─ events ──► EventPump
+                                         Ticker
+
+Building starts nothing. `clock_ns` is CLOCK_MONOTONIC everywhere; wall time is for people and for licences.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import broker
+from broker.app.config import BoundsSection, Config, SessionsSection, to_ns
+from broker.app.data_directory import DataDirectory
+from broker.app.emulation import EmulatedFleet
+from broker.app.ledger_sink import LedgerSink
+from broker.app.licence_sources import Reloader, read_trust
+from broker.app.ticker import Ticker
+from broker.errors import CompiledPartsMissing, ConfigError, ConfigFault
+from broker.keyring import Keyring, KeyringSettings
+from broker.licence import LicenceFolder, TrustFile
+from broker.verbs.admin import ADMIN_METHODS, AdminVerbs
+from broker.verbs.drain import DrainSwitch
+from broker.verbs.events import EventPump
+from broker.verbs.notices import NoticeBoard
+from broker.verbs.seams import BrokerFacts, ReloadError
+from broker.verbs.sessions import SessionVerbs
+from broker.verbs.settings import SessionSettings
+from broker.verbs.stats import RequestStats
+from hwkey import HwkeyError, KeyBus, open_libusb_bus
+
+try:
+    from broker._ledger import Ledger
+    from broker.limits import LIMITS
+except ImportError as _error:
+    raise CompiledPartsMissing(str(_error)) from _error
+
+clock_ns = time.monotonic_ns
+
+# A key is asked again at a random point around the interval, so that many keys do not come in step.
+REPROOF_SPREAD = (2 / 3, 4 / 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything below the listeners; `broker_facts` for those who show them."""
+
+    ledger: Ledger
+    ticker: Ticker
+    keyring: Keyring
+    reloader: Reloader
+    pump: EventPump
+    stats: RequestStats
+    drain: DrainSwitch
+    sessions: SessionVerbs
+    admin: AdminVerbs
+    broker_facts: BrokerFacts
+    is_emulating: bool
+
+
+def build_parts(
+    config: Config,
+    directory: DataDirectory,
+    fleet: EmulatedFleet | None,
+    on_ticker_failure: Callable[[BaseException], None],
+) -> Parts:
+    """All parts, connected and not started. ConfigError for trust files or a USB that cannot be used."""
+    ledger = _ledger(config.sessions, config.bounds, directory)
+    ticker = Ticker(ledger, clock_ns, on_ticker_failure)
+    keyring = _keyring(config, directory, fleet, read_trust(config), LedgerSink(ledger, clock_ns, ticker.wake))
+    reloader = Reloader(config, keyring.reload)
+    settings = SessionSettings(to_ns(config.sessions.ttl_s), to_ns(config.sessions.renew_grace_s))
+    pump, drain = EventPump(ledger=ledger), DrainSwitch()
+    notices = NoticeBoard(ledger=ledger, clock_ns=clock_ns, pump=pump)
+    facts = BrokerFacts(broker.__version__, directory.broker_id, directory.generation, time.time_ns(), "grpcio", "none")
+    return Parts(
+        ledger=ledger,
+        ticker=ticker,
+        keyring=keyring,
+        reloader=reloader,
+        pump=pump,
+        stats=RequestStats(ADMIN_METHODS),
+        drain=drain,
+        sessions=SessionVerbs(
+            ledger=ledger, clock_ns=clock_ns, settings=settings, pump=pump, notices=notices, drain=drain
+        ),
+        admin=AdminVerbs(
+            ledger=ledger,
+            clock_ns=clock_ns,
+            settings=settings,
+            keyring=keyring,
+            pump=pump,
+            broker=facts,
+            drain=drain,
+            emulation=fleet,
+            reload=_reload(reloader),
+        ),
+        broker_facts=facts,
+        is_emulating=fleet is not None,
+    )
+
+
+def _ledger(sessions: SessionsSection, bounds: BoundsSection, directory: DataDirectory) -> Ledger:
+    return Ledger(
+        broker_id=directory.broker_id,
+        secret=directory.secret,
+        generation=directory.generation,
+        start_ns=clock_ns(),
+        ttl_ns=to_ns(sessions.ttl_s),
+        renew_grace_ns=to_ns(sessions.renew_grace_s),
+        request_window_ns=to_ns(sessions.request_window_s),
+        denial_window_ns=to_ns(sessions.denial_window_s),
+        sessions_max=bounds.sessions_max,
+        leases_max=bounds.leases_max,
+        charges_max=bounds.charges_max,
+        requests_max=bounds.requests_max,
+        denials_max=bounds.denials_max,
+        text_size_max=bounds.text_size_max,
+        event_ring_size=bounds.event_ring_size,
+    )
+
+
+def _keyring(
+    config: Config, directory: DataDirectory, fleet: EmulatedFleet | None, trust: TrustFile, sink: LedgerSink
+) -> Keyring:
+    interval_ns = to_ns(config.keys.prove_interval_s)
+    settings = KeyringSettings(
+        broker_id=directory.broker_id.hex(),
+        proof_ttl_ns=to_ns(config.keys.proof_ttl_s),
+        reproof_ns_min=round(interval_ns * REPROOF_SPREAD[0]),
+        reproof_ns_max=round(interval_ns * REPROOF_SPREAD[1]),
+        scan_interval_ns=to_ns(config.keys.scan_interval_s),
+        grace_ns=to_ns(config.keys.grace_s),
+        source_count_max=LIMITS["SOURCES_MAX"],
+    )
+    folder = LicenceFolder(config.licence_folder)
+    return Keyring(buses=_buses(config, fleet), folder=folder, trust=trust, sink=sink, settings=settings)
+
+
+def _buses(config: Config, fleet: EmulatedFleet | None) -> list[KeyBus]:
+    buses: list[KeyBus] = [fleet.bus()] if fleet else []
+    if not config.uses_usb:
+        return buses
+    try:
+        return [*buses, open_libusb_bus()]
+    except HwkeyError as error:
+        remedy = "install libusb-1.0 (Debian: libusb-1.0-0), or write usb = false in [keys]"
+        raise ConfigError((ConfigFault(config.source, "keys.usb", str(error), remedy),)) from error
+
+
+def _reload(reloader: Reloader) -> Callable[[], list[str]]:
+    """The reloader in the words of the verbs: a wrong file is an error that changed nothing."""
+
+    def reload() -> list[str]:
+        try:
+            return list(reloader.reload())
+        except ConfigError as error:
+            raise ReloadError(str(error)) from error
+
+    return reload

@@ -1,0 +1,77 @@
+"""`usher serve`: runs a broker in the foreground until a signal stops it.
+
+The log goes to standard error. With emulated keys a short page of things to try goes to standard output once the broker
+serves. The broker's own modules are imported here late: a client-only install learns then how to get the compiled parts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from broker.app.address import Address, parse_address
+from broker.app.config import Config
+from broker.app.config_file import checked, load_config
+from broker.app.data_directory import default_data_dir
+from broker.app.logs import set_up_logs
+from broker.cli.options import FILE, data_dir_option
+from broker.cli.try_this import try_this
+from broker.exit_codes import ExitCode
+
+
+class AddressType(click.ParamType[Address]):
+    """HOST:PORT on the command line."""
+
+    name = "address"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """The address; click's own failure for anything else."""
+        if isinstance(value, Address):
+            return value
+        try:
+            return parse_address(str(value))
+        except ValueError as error:
+            self.fail(f'"{value}" {error}; write it as 127.0.0.1:7600', param, ctx)
+
+
+@click.command()
+@click.option("--config", "config_path", type=FILE, envvar="USHER_CONFIG", show_envvar=True, help="usher.toml; without it the defaults hold.")
+@data_dir_option
+@click.option("--emulate", "is_emulated", is_flag=True, help="Serve emulated keys with test licences, made on the first start.")
+@click.option("--clients", type=AddressType(), metavar="ADDRESS", help="Where client apps connect.")
+@click.option("--admin", type=AddressType(), metavar="ADDRESS", help="Where admins connect.")
+@click.option("--http", type=AddressType(), metavar="ADDRESS", help="Where metrics and the JSON door are.")
+def serve(
+    config_path: Path | None,
+    data_dir: Path | None,
+    is_emulated: bool,
+    clients: Address | None,
+    admin: Address | None,
+    http: Address | None,
+) -> int:
+    """Run a broker until SIGTERM or Ctrl-C.
+
+    Settings come from the command line, then --config, then the defaults (`usher config show-defaults`).
+    """
+    config = load_config(config_path) if config_path else Config()
+    config = config.with_choices(data_dir=data_dir, is_emulated=is_emulated)
+    config = checked(_with_addresses(config, clients=clients, admin=admin, http=http))
+    set_up_logs(config.log.level, config.log.format)
+    from broker.app.broker import Endpoints, run_broker
+
+    def announce(endpoints: Endpoints) -> None:
+        if config.emulation.enabled:
+            print(try_this(endpoints, config.data_dir, default_data_dir()), flush=True)
+
+    run_broker(config, announce)
+    return ExitCode.DONE
+
+
+def _with_addresses(config: Config, **addresses: Address | None) -> Config:
+    for name, address in addresses.items():
+        if address is not None:
+            section = dataclasses.replace(getattr(config, name), address=address)
+            config = dataclasses.replace(config, **{name: section})
+    return config

@@ -1,0 +1,188 @@
+"""`usher vendor`: a vendor's own work, offline: make a key pair, issue licences, inspect one."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.cli.options import DIRECTORY, FILE, json_option
+from broker.cli.output import print_json, print_table, say
+from broker.exit_codes import ExitCode
+from broker.licence import (
+    Licence,
+    LicenceTerms,
+    Refusal,
+    TrustFile,
+    Vendor,
+    VendorError,
+    create_vendor,
+    inspect_licence,
+    issue_licence,
+    load_vendor,
+)
+from broker.licence.bounds import DOCUMENT_SIZE_MAX, SEATS_MAX, SEATS_MIN
+from broker.licence.refusal import Refused
+from broker.licence.terms import parse_terms
+
+DAY = datetime.timedelta(days=1)
+
+
+@click.group()
+def vendor() -> None:
+    """Issue licences (for vendors; works offline)."""
+
+
+@vendor.command()
+@click.argument("directory", type=DIRECTORY)
+@click.option("--name", required=True, help="The vendor's name, as customers know it.")
+@click.option("--product", "products", multiple=True, required=True, help="A product it may license (repeatable).")
+@click.option("--test", "is_test", is_flag=True, help="A test vendor: all its licences are EMULATED.")
+@json_option
+def init(directory: Path, name: str, products: tuple[str, ...], is_test: bool, is_json: bool) -> None:
+    """Make a vendor in DIRECTORY: a private key to guard, and a trust file to give to customers."""
+    made = create_vendor(directory, name, products, is_test=is_test)
+    if is_json:
+        print_json(_vendor_json(made))
+        return
+    say(f"Made the {'test ' if is_test else ''}vendor {name} for {', '.join(sorted(products))}.")
+    say(f"Guard {made.private_path}: who has it can issue licences in your name.")
+    say(f"Give {made.trust_path} to customers: a broker's [licences] trust names it.")
+
+
+@vendor.command()
+@click.argument("directory", type=DIRECTORY)
+@click.option("--product", required=True, help="The product's id.")
+@click.option("--seats", type=click.IntRange(SEATS_MIN, SEATS_MAX), required=True, help="How many.")
+@click.option("--thumbprint", required=True, help="The security key it is bound to (see `usher keys --json`).")
+@click.option("--licence-id", default=None, help="Its id, each used once. [default: a random one]")
+@click.option("--customer", default="", help="Who it is for.")
+@click.option("--days", type=click.IntRange(1), help="Valid for so many days. [default: perpetual]")
+@click.option("--from", "valid_from", type=click.DateTime(["%Y-%m-%d"]), help="Valid from this day (UTC). [default: now]")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Valid until the end of this day (UTC).")
+@click.option("--terms", "terms_text", default="{}", help='Its terms as JSON: \'{"sharing": "user"}\'.')
+@click.option("--out", type=FILE, help="Write it there. [default: standard output]")
+@json_option
+def issue(
+    directory: Path,
+    product: str,
+    seats: int,
+    thumbprint: str,
+    licence_id: str | None,
+    customer: str,
+    days: int | None,
+    valid_from: datetime.datetime | None,
+    until: datetime.datetime | None,
+    terms_text: str,
+    out: Path | None,
+    is_json: bool,
+) -> None:
+    """Issue a licence, signed by the vendor in DIRECTORY."""
+    if days is not None and until is not None:
+        raise click.UsageError("--days and --until say the same in two ways: give one")
+    now_unix_s = int(time.time())
+    begin_unix_s = _midnight(valid_from) if valid_from else now_unix_s
+    signer = load_vendor(directory)
+    chosen_id = licence_id or f"{product}-{seats}-{secrets.token_hex(6)}"
+    document = issue_licence(
+        signer,
+        licence_id=chosen_id,
+        product=product,
+        seats=seats,
+        thumbprint=thumbprint,
+        issued_unix_s=now_unix_s,
+        not_before_unix_s=begin_unix_s,
+        expires_unix_s=_expiry(begin_unix_s, days, until),
+        customer=customer,
+        terms=_terms(terms_text, product),
+    )
+    _deliver(document, out, chosen_id, signer, is_json)
+
+
+@vendor.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--trust", type=FILE, multiple=True, help="Trust files to judge it by (repeatable).")
+@json_option
+def inspect(file: Path, trust: tuple[Path, ...], is_json: bool) -> int:
+    """Show everything that the licence in FILE says, and whether it would count. FILE may be - for standard input.
+
+    Ends with 4 if it would not count now.
+    """
+    document = _read(file)
+    inspection = inspect_licence(document, TrustFile.load(*trust), int(time.time()))
+    verdict = inspection.verdict
+    is_accepted = isinstance(verdict, Licence)
+    sentence = "it would count" if is_accepted else verdict.sentence if isinstance(verdict, Refusal) else ""
+    if is_json:
+        reason = verdict.reason.value if isinstance(verdict, Refusal) else None
+        said = {"header": dict(inspection.header), "claims": dict(inspection.claims)}
+        print_json(said | {"accepted": is_accepted, "reason": reason, "message": sentence})
+    else:
+        rows = [(name, _shown(name, value)) for name, value in (*inspection.header.items(), *inspection.claims.items())]
+        print_table(("Claim", "Says"), rows, empty="Nothing in it can be read.")
+        say(("Accepted: " if is_accepted else "Refused: ") + sentence, style="green" if is_accepted else "red")
+    return ExitCode.DONE if is_accepted else ExitCode.CONFIG
+
+
+def _deliver(document: str, out: Path | None, licence_id: str, signer: Vendor, is_json: bool) -> None:
+    if out is not None:
+        out.write_text(document + "\n")
+    if is_json:
+        where = str(out) if out else None
+        print_json({"licence": licence_id, "vendor": signer.entry.vendor, "file": where, "document": document})
+    elif out is not None:
+        say(f"Issued licence {licence_id}: {out}. It belongs into the broker's licence folder.")
+    else:
+        print(document)
+
+
+def _vendor_json(made: Vendor) -> dict[str, Any]:
+    return {
+        "vendor": made.entry.vendor,
+        "kid": made.entry.kid,
+        "products": sorted(made.entry.products),
+        "test": made.entry.is_test,
+        "private_key": str(made.private_path),
+        "trust_file": str(made.trust_path),
+    }
+
+
+def _terms(text: str, product: str) -> LicenceTerms:
+    try:
+        members = json.loads(text)
+        if not isinstance(members, dict):
+            raise ValueError("not an object")
+        return parse_terms(members, product)
+    except ValueError as error:
+        raise click.BadParameter(f"is no JSON object: {error}", param_hint="--terms") from None
+    except Refused as refused:
+        raise VendorError(f"--terms: {refused}") from None
+
+
+def _expiry(begin_unix_s: int, days: int | None, until: datetime.datetime | None) -> int | None:
+    if until is not None:
+        return _midnight(until + DAY)
+    return None if days is None else begin_unix_s + days * int(DAY.total_seconds())
+
+
+def _midnight(day: datetime.datetime) -> int:
+    return int(day.replace(tzinfo=datetime.UTC).timestamp())
+
+
+def _read(file: Path) -> bytes:
+    if str(file) == "-":
+        return sys.stdin.buffer.read(DOCUMENT_SIZE_MAX + 1)
+    with file.open("rb") as opened:
+        return opened.read(DOCUMENT_SIZE_MAX + 1)
+
+
+def _shown(name: str, value: Any) -> str:
+    if name in ("iat", "nbf", "exp") and isinstance(value, int) and 0 <= value < 2**37:
+        return datetime.datetime.fromtimestamp(value, datetime.UTC).isoformat(timespec="seconds")
+    return value if isinstance(value, str) else json.dumps(value)
