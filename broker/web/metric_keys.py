@@ -42,7 +42,7 @@ def key_families(keys: Sequence[KeyView]) -> Iterator[Metric]:
 
 def _keys_by_state(keys: Sequence[KeyView]) -> Metric:
     family = GaugeMetricFamily("usher_keys", "Security keys by state, known from licences or plugged in.", labels=["state"])
-    counts = Counter(key.state for key in keys)
+    counts = Counter(hwkey.state for hwkey in keys)
     for state in KeyState:
         family.add_metric([state.value], counts[state])
     return family
@@ -51,9 +51,9 @@ def _keys_by_state(keys: Sequence[KeyView]) -> Metric:
 def _by_name(keys: Sequence[KeyView]) -> dict[str, list[KeyView]]:
     """Keys by shortened thumbprint, in a steady order; the view that does not count comes last and wins."""
     named: dict[str, list[KeyView]] = {}
-    for key in sorted(keys, key=lambda one: (one.thumbprint, one.state not in COUNTING_STATES)):
-        if key.thumbprint:
-            named.setdefault(key.thumbprint[:THUMBPRINT_LENGTH], []).append(key)
+    for hwkey in sorted(keys, key=lambda one: (one.thumbprint, one.state not in COUNTING_STATES)):
+        if hwkey.thumbprint:
+            named.setdefault(hwkey.thumbprint[:THUMBPRINT_LENGTH], []).append(hwkey)
     return named
 
 
@@ -63,12 +63,12 @@ def _standing(by_name: Mapping[str, Sequence[KeyView]]) -> Iterator[Metric]:
     info = InfoMetricFamily("usher_key", "How the key describes itself.", labels=["thumbprint"])
     seats = GaugeMetricFamily("usher_key_seats", "Seats that the key gives now.", labels=["thumbprint", "product"])
     for name, views in by_name.items():
-        key = views[-1]
-        present.add_metric([name], int(key.state in COUNTING_STATES))
+        hwkey = views[-1]
+        present.add_metric([name], int(hwkey.state in COUNTING_STATES))
         for word in KeyState:
-            state.add_metric([name, word.value], int(key.state is word))
-        info.add_metric([name], {"description": key.description, "emulated": "true" if key.is_emulated else "false"})
-        for product, count in sorted(key.seats.items()):
+            state.add_metric([name, word.value], int(hwkey.state is word))
+        info.add_metric([name], {"description": hwkey.description, "emulated": "true" if hwkey.is_emulated else "false"})
+        for product, count in sorted(hwkey.seats.items()):
             seats.add_metric([name, product], count)
     yield from (present, state, info, seats)
 
@@ -79,14 +79,14 @@ def _proofs(by_name: Mapping[str, Sequence[KeyView]]) -> Iterator[Metric]:
     age = GaugeMetricFamily("usher_key_last_proof_age_seconds", "Since the last good proof.", labels=["thumbprint"])
     grace = GaugeMetricFamily("usher_key_grace_left_seconds", "What is left of the key's grace.", labels=["thumbprint"])
     for name, views in by_name.items():
-        key = views[-1]
+        hwkey = views[-1]
         proofs.add_metric([name, "ok"], sum(view.proof_count for view in views))
         proofs.add_metric([name, "failed"], sum(view.proof_failure_count for view in views))
-        grace.add_metric([name], key.grace_left_ns / 1e9)
-        if key.proof_latency_ns is not None:
-            latency.add_metric([name], key.proof_latency_ns / 1e9)
-        if key.last_proof_age_ns is not None:
-            age.add_metric([name], key.last_proof_age_ns / 1e9)
+        grace.add_metric([name], hwkey.grace_left_ns / 1e9)
+        if hwkey.proof_latency_ns is not None:
+            latency.add_metric([name], hwkey.proof_latency_ns / 1e9)
+        if hwkey.last_proof_age_ns is not None:
+            age.add_metric([name], hwkey.last_proof_age_ns / 1e9)
     yield from (proofs, latency, age, grace)
 
 

@@ -121,6 +121,12 @@ def seats() -> list[Panel]:
             ],
             unit="percentunit",
         ),
+    ]
+
+
+def denials_and_peaks() -> list[Panel]:
+    """Who was turned away, and how close it came to that."""
+    return [
         lines(
             "Denials by reason",
             "Denials a second. no_free_seats: buy or free seats; deficit: a key is missing; keys_starting: the broker has just started.",
@@ -194,7 +200,7 @@ def sessions() -> list[Panel]:
     ]
 
 
-def keys_and_licences() -> list[Panel]:
+def keys() -> list[Panel]:
     """What the seats stand on."""
     return [
         rows_of_now(
@@ -241,6 +247,12 @@ def keys_and_licences() -> list[Panel]:
             [Series(f"max by (instance, thumbprint) (usher_key_proof_latency_seconds{{{BROKER}}})", "{{thumbprint}}")],
             unit="s",
         ),
+    ]
+
+
+def licences() -> list[Panel]:
+    """What the keys are worth."""
+    return [
         lines(
             "Licences by state",
             "Only those that count give seats; the others each have a reason: `usher licences`.",
@@ -263,8 +275,8 @@ def keys_and_licences() -> list[Panel]:
     ]
 
 
-def broker() -> list[Panel]:
-    """Whether the broker keeps up."""
+def requests() -> list[Panel]:
+    """What the broker answers, and how fast."""
     return [
         lines(
             "Requests by outcome",
@@ -306,6 +318,12 @@ def broker() -> list[Panel]:
             ],
             unit="reqps",
         ),
+    ]
+
+
+def process() -> list[Panel]:
+    """Whether the broker has room and time."""
+    return [
         lines(
             "How full the ledger is",
             "Records in use as a share of their bound. At 100 % new sessions are refused as overload; raise the bound in [bounds].",
@@ -378,10 +396,10 @@ def build() -> dashboard.Dashboard:
     panel_id = 0
     for title, panels in (
         ("At a glance", tiles()),
-        ("Seats", seats()),
+        ("Seats", [*seats(), *denials_and_peaks()]),
         ("Sessions", sessions()),
-        ("Keys and licences", keys_and_licences()),
-        ("The broker", broker()),
+        ("Keys and licences", [*keys(), *licences()]),
+        ("The broker", [*requests(), *process()]),
     ):
         panel_id += 1
         board = board.with_row(dashboard.Row(title).id(panel_id))
