@@ -14,11 +14,11 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from broker.service.methods import Context, WorkerThread, abort, as_verb_error, parse, unary
+from broker.service.methods import Context, WorkerThread, abort, parse, unary
 from broker.service.sessions import stopping_error
 from broker.v1 import admin_pb2
 from broker.verbs.admin import SLOW_METHODS, AdminVerbs
-from broker.verbs.errors import VerbError
+from broker.verbs.errors import VerbError, as_verb_error
 from broker.verbs.events import EventBlock, EventWatch
 from broker.verbs.stats import RequestStats
 

@@ -8,7 +8,6 @@ Each request is counted when its outcome is known and before the call is aborted
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
@@ -17,16 +16,13 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
-from broker.verbs.errors import VerbError, invalid_field, to_rpc_status
-from broker.verbs.stats import DENIED, ENDED, GRANTED, OK, RequestStats, outcome_of_status
-
-_log = logging.getLogger(__name__)
+from broker.verbs.errors import VerbError, as_verb_error, invalid_field, to_rpc_status
+from broker.verbs.stats import RequestStats, outcome_of_answer, outcome_of_status
 
 Context = aio.ServicerContext[bytes, bytes]
 RequestType = TypeVar("RequestType", bound=Message)
 DETAILS_METADATA = "grpc-status-details-bin"
 
-_OUTCOMES = {"grant": GRANTED, "acquired": GRANTED, "denial": DENIED, "ended": ENDED}
 _STATUS_CODES = {code.name: code for code in grpc.StatusCode}
 
 
@@ -37,21 +33,6 @@ def parse(request_type: type[RequestType], data: bytes) -> RequestType:
     except DecodeError as error:
         name = request_type.DESCRIPTOR.full_name
         raise invalid_field("message", f"The message is not a valid {name}.") from error
-
-
-def outcome_of(response: Message) -> str:
-    """The outcome of an answer, for the statistics."""
-    for oneof in response.DESCRIPTOR.oneofs:
-        return _OUTCOMES.get(response.WhichOneof(oneof.name) or "", OK)
-    return OK
-
-
-def as_verb_error(error: Exception, method: str) -> VerbError:
-    """The error to tell the caller. Anything but a VerbError is our bug: logged, and told without its details."""
-    if isinstance(error, VerbError):
-        return error
-    _log.error("%s failed", method, exc_info=error)
-    return VerbError("INTERNAL", "INTERNAL_FAULT", "The broker failed on this request; its log says more.")
 
 
 async def abort(context: Context, error: VerbError) -> NoReturn:
@@ -81,7 +62,7 @@ def unary(
             error = as_verb_error(raised, method)
             stats.observe(method, outcome_of_status(error.status), time.perf_counter() - started)
             await abort(context, error)
-        stats.observe(method, outcome_of(response), time.perf_counter() - started)
+        stats.observe(method, outcome_of_answer(response), time.perf_counter() - started)
         return response.SerializeToString()
 
     return grpc.unary_unary_rpc_method_handler(serve)

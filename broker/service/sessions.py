@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from broker.service.methods import Context, abort, as_verb_error, first_of, outcome_of, parse, unary
+from broker.service.methods import Context, abort, first_of, parse, unary
 from broker.service.tls import identity_of
 from broker.v1 import sessions_pb2
-from broker.verbs.errors import VerbError
+from broker.verbs.errors import VerbError, as_verb_error
 from broker.verbs.keep_alive import KeepAliveStream
 from broker.verbs.sessions import SessionVerbs
-from broker.verbs.stats import OK, RequestStats, outcome_of_status
+from broker.verbs.stats import OK, RequestStats, outcome_of_answer, outcome_of_status
 
 SERVICE = "broker.v1.Sessions"
 
@@ -83,7 +83,7 @@ class _Streams:
             error = as_verb_error(raised, "Sessions/OpenWaiting")
             self._stats.observe("Sessions/OpenWaiting", outcome_of_status(error.status), time.perf_counter() - started)
             await abort(context, error)
-        self._stats.observe("Sessions/OpenWaiting", outcome_of(response), time.perf_counter() - started)
+        self._stats.observe("Sessions/OpenWaiting", outcome_of_answer(response), time.perf_counter() - started)
         yield response.SerializeToString()
 
 

@@ -7,10 +7,14 @@ Admin also KEY_NOT_FOUND, EMULATED_KEY_NOT_FOUND and RELOAD_FAILED.
 
 from __future__ import annotations
 
+import logging
+
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DOMAIN = "usher"
+
+_log = logging.getLogger(__name__)
 
 
 class VerbError(Exception):
@@ -45,3 +49,11 @@ def to_rpc_status(error: VerbError) -> status_pb2.Status:
     detail = any_pb2.Any()
     detail.Pack(info)
     return status_pb2.Status(code=error.code, message=error.message, details=[detail])
+
+
+def as_verb_error(error: Exception, method: str) -> VerbError:
+    """The error to tell the caller. Anything but a VerbError is our bug: logged, and told without its details."""
+    if isinstance(error, VerbError):
+        return error
+    _log.error("%s failed", method, exc_info=error)
+    return VerbError("INTERNAL", "INTERNAL_FAULT", "The broker failed on this request; its log says more.")

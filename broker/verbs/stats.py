@@ -12,6 +12,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from google.protobuf.message import Message
+
 BUCKET_BOUNDS_SECONDS: tuple[float, ...] = (
     *(float(f"{digit}e{exponent}") for exponent in range(-5, 1) for digit in (1, 2, 5)),
     10.0,
@@ -22,7 +24,6 @@ OK = "ok"
 GRANTED = "granted"
 DENIED = "denied"
 ENDED = "ended"
-CANCELLED = "cancelled"
 INTERNAL = "internal"
 
 _OUTCOME_OF_STATUS = {
@@ -35,7 +36,9 @@ _OUTCOME_OF_STATUS = {
     "FAILED_PRECONDITION": "failed",
     "INTERNAL": INTERNAL,
 }
-OUTCOMES = (OK, GRANTED, DENIED, ENDED, CANCELLED, *_OUTCOME_OF_STATUS.values())
+OUTCOMES = (OK, GRANTED, DENIED, ENDED, *_OUTCOME_OF_STATUS.values())
+
+_OUTCOME_OF_ANSWER = {"grant": GRANTED, "acquired": GRANTED, "denial": DENIED, "ended": ENDED}
 
 _ERRORS = ("invalid", INTERNAL)
 _SESSION_ERRORS = (*_ERRORS, "not_found", "overloaded", "unavailable")
@@ -105,3 +108,10 @@ class RequestStats:
 def outcome_of_status(status: str) -> str:
     """The outcome that stands for a VerbError with this status."""
     return _OUTCOME_OF_STATUS.get(status, INTERNAL)
+
+
+def outcome_of_answer(answer: Message) -> str:
+    """The outcome that stands for an answer: by the one field that is set of those that exclude each other."""
+    for oneof in answer.DESCRIPTOR.oneofs:
+        return _OUTCOME_OF_ANSWER.get(answer.WhichOneof(oneof.name) or "", OK)
+    return OK

@@ -1,0 +1,1 @@
+"""Tests of the gRPC servers' own behaviour, over real sockets."""

@@ -1,0 +1,1 @@
+"""Tests of the verbs over the compiled ledger."""
