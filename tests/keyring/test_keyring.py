@@ -1,0 +1,386 @@
+"""The keyring with its threads, over the emulated fleet: the same driver and packets as with real keys.
+
+Every wait is for an event: a change at the recording ledger, or of the keyring's own view.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from broker.keyring import Keyring, KeyringSettings, KeyState, LicenceState, Surroundings
+from broker.licence import LicenceFolder, LicenceTerms, Stacking, Vendor
+from broker.model.words import EndReason
+from hwkey import Waits
+from hwkey.emulated import Fault, FaultKind, SigningAlgorithm, TokenFleet, emulated_bus
+from tests.support.waiting import until
+
+from .conftest import NOW_UNIX_S, RecordingSink
+
+Put = Callable[..., Path]
+MS = 1_000_000
+S = 1_000 * MS
+
+SETTINGS = KeyringSettings(
+    broker_id="broker-under-test",
+    proof_ttl_ns=30 * S,
+    reproof_ns_min=50 * MS,
+    reproof_ns_max=100 * MS,
+    scan_interval_ns=50 * MS,
+    retry_ns_min=20 * MS,
+    retry_ns_max=100 * MS,
+)
+
+
+class WallClock:
+    """Wall time that a test sets."""
+
+    def __init__(self) -> None:
+        self.unix_s: float = NOW_UNIX_S
+
+    def __call__(self) -> float:
+        return self.unix_s
+
+
+@pytest.fixture
+def fleet() -> TokenFleet:
+    return TokenFleet()
+
+
+@pytest.fixture
+def wall() -> WallClock:
+    return WallClock()
+
+
+@pytest.fixture
+def run(
+    fleet: TokenFleet, folder: LicenceFolder, vendor: Vendor, sink: RecordingSink, wall: WallClock
+) -> Iterator[Callable[..., Keyring]]:
+    """Starts a keyring over the fleet; all are stopped at the end."""
+    running: list[Keyring] = []
+
+    def start(settings: KeyringSettings = SETTINGS) -> Keyring:
+        keyring = Keyring(
+            buses=[emulated_bus(fleet, waits=Waits(answer_wait_ms=300, command_wait_ms=1_000))],
+            folder=folder,
+            trust=vendor.trust,
+            sink=sink,
+            settings=settings,
+            surroundings=Surroundings(wall_unix_s=wall),
+        )
+        running.append(keyring)
+        keyring.start()
+        assert keyring.await_started(10)
+        return keyring
+
+    yield start
+    for keyring in running:
+        keyring.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("keyring-")]
+
+
+def state_of(keyring: Keyring, thumbprint: str) -> KeyState:
+    return next(key.state for key in keyring.views().keys if key.thumbprint == thumbprint)
+
+
+def test_seats_of_all_keys_are_summed_once_all_are_proven(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    for name, product, seats in (
+        ("a", "platform", 5),
+        ("b", "platform", 10),
+        ("c", "crm", 10),
+        ("d", "telephony", 5),
+    ):
+        licence(name, fleet.create(name).thumbprint, product, seats)
+    keyring = run()
+    assert (sink.seats("platform"), sink.seats("crm"), sink.seats("telephony")) == (15, 10, 5)
+    assert len(sink.pools) == 3
+    assert all(is_emulated for _, _, is_emulated in sink.pools)
+    # Declared and starting before the first proof, serving after the last.
+    assert [call[0] for call in sink.calls[:3]] == ["starting"] * 3
+    assert [call for call in sink.calls if call[0] == "starting" and not call[2]] == [
+        ("starting", n, False) for n in range(3)
+    ]
+    assert not sink.starting
+    views = keyring.views()
+    assert {key.state for key in views.keys} == {KeyState.PRESENT}
+    assert {row.state for row in views.licences} == {LicenceState.COUNTING}
+    assert not views.is_starting
+
+
+@pytest.mark.parametrize("profile", ["yubikey5-like", "nitrokey3-like"])
+@pytest.mark.parametrize("algorithm", list(SigningAlgorithm))
+def test_every_kind_of_key_counts(
+    fleet: TokenFleet,
+    sink: RecordingSink,
+    licence: Put,
+    run: Callable[..., Keyring],
+    profile: str,
+    algorithm: SigningAlgorithm,
+) -> None:
+    licence("L-1", fleet.create("a", profile=profile, algorithm=algorithm).thumbprint, "platform", 7)
+    run()
+    assert sink.seats("platform") == 7
+
+
+def test_a_pulled_key_takes_its_seats_and_a_returned_one_brings_them_back(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    thumbprint = fleet.create("a").thumbprint
+    licence("L-1", thumbprint, "platform", 5)
+    licence("L-2", fleet.create("b").thumbprint, "platform", 10)
+    keyring = run()
+    fleet.unplug("a")
+    sink.await_seats("platform", 10)
+    assert sink.causes() == [EndReason.KEY_LOST]
+    assert state_of(keyring, thumbprint) is KeyState.LOST
+    (row,) = [row for row in keyring.views().licences if row.licence_id == "L-1"]
+    assert (row.state, row.code) == (LicenceState.KEY_ABSENT, "key_lost")
+    fleet.plug("a")
+    sink.await_seats("platform", 15)
+    # The same source heals: nothing else was made or removed on the way.
+    assert set(sink.sources) == {0, 1}
+    assert not sink.lost
+
+
+def test_keys_are_proven_again_and_again_with_a_later_end(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    thumbprint = fleet.create("a").thumbprint
+    licence("L-1", thumbprint, "platform", 5)
+    keyring = run()
+    first = sink.sources[0]
+    until(lambda: keyring.views().keys[0].proof_count >= 4, "four proofs")
+    assert sink.sources[0][2] > first[2]
+    assert sink.sources[0][3] - sink.sources[0][2] == (300 - 30) * S, (
+        "grace is counted from the proof, not from its end"
+    )
+    key = keyring.views().keys[0]
+    assert key.proof_latency_ns is not None
+    assert key.proof_failure_count == 0
+    assert key.seats == {"platform": 5}
+
+
+@pytest.mark.parametrize("kind", [FaultKind.BAD_SIGNATURE, FaultKind.OTHER_KEY_SIGNATURE])
+def test_a_wrong_signature_ends_the_seats_at_once_and_the_next_right_one_heals(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], kind: FaultKind
+) -> None:
+    token = fleet.create("a")
+    licence("L-1", token.thumbprint, "platform", 5)
+    keyring = run()
+    token.faults.append(Fault(kind))
+    until(lambda: bool(sink.causes()), "the seats to be lost")
+    sink.await_seats("platform", 5)
+    assert sink.causes() == [EndReason.KEY_LOST]
+    assert keyring.views().keys[0].proof_failure_count == 1
+
+
+@pytest.mark.parametrize(
+    "kind", [FaultKind.STALL, FaultKind.WRONG_SEQUENCE, FaultKind.EMPTY_ANSWER, FaultKind.READER_FAILURE]
+)
+def test_one_unanswered_proof_costs_no_seat(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], kind: FaultKind
+) -> None:
+    token = fleet.create("a")
+    licence("L-1", token.thumbprint, "platform", 5)
+    keyring = run()
+    proof_count = keyring.views().keys[0].proof_count
+    token.faults.append(Fault(kind))
+    until(lambda: token.faults.is_empty, "the fault to happen")
+    until(lambda: keyring.views().keys[0].proof_count >= proof_count + 3, "proofs after it")
+    assert sink.causes() == []
+    assert state_of(keyring, token.thumbprint) is KeyState.PRESENT
+
+
+def test_a_key_that_stops_answering_is_lost_after_three_attempts(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    token = fleet.create("a")
+    licence("L-1", token.thumbprint, "platform", 5)
+    keyring = run()
+    token.faults.append(Fault(FaultKind.READER_FAILURE, repeat_count=1_000_000))
+    sink.await_seats("platform", 0)
+    assert keyring.views().keys[0].proof_failure_count >= 3
+    assert state_of(keyring, token.thumbprint) is KeyState.LOST
+    token.faults.clear()
+    sink.await_seats("platform", 5)
+
+
+def test_a_key_that_leaves_in_the_middle_of_a_transfer_is_lost(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    token = fleet.create("a")
+    licence("L-1", token.thumbprint, "platform", 5)
+    run()
+    token.faults.append(Fault(FaultKind.UNPLUG))
+    sink.await_seats("platform", 0)
+    fleet.plug("a")
+    sink.await_seats("platform", 5)
+
+
+def test_a_key_that_cannot_be_opened_says_why_and_ends_the_start(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    token = fleet.create("a")
+    licence("L-1", token.thumbprint, "platform", 5)
+    token.faults.append(Fault(FaultKind.ACCESS_DENIED, repeat_count=1_000_000))
+    keyring = run()
+    assert not sink.starting
+    (nameless,) = [key for key in keyring.views().keys if not key.thumbprint]
+    assert (nameless.state, nameless.code) == (KeyState.SUSPECT, "not_permitted")
+    assert "udev" in nameless.sentence
+    assert state_of(keyring, token.thumbprint) is KeyState.ABSENT
+    token.faults.clear()
+    sink.await_seats("platform", 5)
+
+
+def test_two_tokens_with_one_private_key_are_both_quarantined(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    token = fleet.create("a")
+    licence("L-1", token.thumbprint, "platform", 5)
+    keyring = run()
+    fleet.add("clone", dataclasses.replace(token))
+    sink.await_seats("platform", 0)
+    key = keyring.views().keys[0]
+    assert (key.state, key.code) == (KeyState.QUARANTINED, "clone")
+    assert "101-1.1" in key.sentence
+    assert "101-1.2" in key.sentence
+    # Pulling one of them does not end a quarantine, since nobody knows which was the clone; an admin does.
+    fleet.unplug("clone")
+    keyring.doubt(token.thumbprint)
+    assert state_of(keyring, token.thumbprint) is KeyState.QUARANTINED
+    assert keyring.set_enabled(token.thumbprint, True)
+    sink.await_seats("platform", 5)
+
+
+def test_a_key_that_comes_back_at_another_place_is_no_clone(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    token = fleet.create("a")
+    fleet.add("elsewhere", dataclasses.replace(token), is_plugged=False)
+    licence("L-1", token.thumbprint, "platform", 5)
+    keyring = run()
+    for _ in range(5):
+        fleet.unplug("a")
+        fleet.plug("elsewhere")
+        until(lambda: keyring.views().keys[0].address == "101-1.2", "the key at its new place")
+        sink.await_seats("platform", 5)
+        fleet.unplug("elsewhere")
+        fleet.plug("a")
+        until(lambda: keyring.views().keys[0].address == "101-1.1", "the key at its old place")
+        sink.await_seats("platform", 5)
+    assert state_of(keyring, token.thumbprint) is KeyState.PRESENT
+    assert [key.thumbprint for key in keyring.views().keys] == [token.thumbprint]
+
+
+def test_an_admin_can_stop_counting_a_key(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    thumbprint = fleet.create("a").thumbprint
+    licence("L-1", thumbprint, "platform", 5)
+    keyring = run()
+    assert keyring.set_enabled(thumbprint, False)
+    assert sink.seats("platform") == 0
+    assert sink.causes() == [EndReason.POLICY_CHANGED]
+    assert state_of(keyring, thumbprint) is KeyState.DISABLED
+    assert keyring.set_enabled(thumbprint, True)
+    sink.await_seats("platform", 5)
+    assert not keyring.set_enabled("nobody", True)
+    assert not keyring.doubt("nobody")
+
+
+def test_a_licence_ends_and_another_begins_by_the_wall_clock(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], wall: WallClock
+) -> None:
+    thumbprint = fleet.create("a").thumbprint
+    licence("old", thumbprint, "platform", 5, expires_unix_s=NOW_UNIX_S + 10)
+    licence("new", thumbprint, "platform", 20, not_before_unix_s=NOW_UNIX_S + 10)
+    keyring = run()
+    assert sink.seats("platform") == 5
+    assert {row.licence_id: row.state for row in keyring.views().licences} == {
+        "old": LicenceState.COUNTING,
+        "new": LicenceState.NOT_YET_VALID,
+    }
+    wall.unix_s = NOW_UNIX_S + 10
+    sink.await_seats("platform", 20)
+    assert sink.causes() == [EndReason.LICENCE_ENDED]
+    # The new one counts before the old one goes, so that nobody is turned out in between.
+    order = [(call[0], call[1]) for call in sink.calls if call[0] == "lose" or call[:2] == ("prove", 1)]
+    assert order.index(("prove", 1)) < order.index(("lose", 0))
+    wall.unix_s = NOW_UNIX_S - 1_000
+    assert keyring.views().is_clock_suspect
+    assert {row.licence_id: row.state for row in keyring.views().licences}["old"] is LicenceState.EXPIRED
+
+
+def test_a_reload_takes_away_and_adds_what_the_folder_says(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], folder: LicenceFolder
+) -> None:
+    thumbprint = fleet.create("a").thumbprint
+    gone = licence("L-1", thumbprint, "platform", 5)
+    keyring = run()
+    gone.unlink()
+    licence("L-2", thumbprint, "crm", 3)
+    (folder.path / "junk.jwt").write_text("junk")
+    keyring.reload()
+    assert (sink.seats("platform"), sink.seats("crm")) == (0, 3)
+    assert sink.causes() == [EndReason.POLICY_CHANGED]
+    rows = {row.file: row for row in keyring.views().licences}
+    assert rows["junk.jwt"].state is LicenceState.REFUSED
+    assert rows["junk.jwt"].code == "malformed"
+    assert rows["L-2.jwt"].state is LicenceState.COUNTING
+
+
+def test_only_the_largest_key_of_a_series_counts_when_the_terms_say_so(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    terms = LicenceTerms(stacking=Stacking.ONE_PER_HOST)
+    licence("small", fleet.create("a").thumbprint, "platform", 5, terms)
+    licence("large", fleet.create("b").thumbprint, "platform", 20, terms)
+    keyring = run()
+    sink.await_seats("platform", 20)
+    assert {row.licence_id: row.state for row in keyring.views().licences} == {
+        "small": LicenceState.SET_ASIDE,
+        "large": LicenceState.COUNTING,
+    }
+    fleet.unplug("b")
+    sink.await_seats("platform", 5)
+
+
+def test_a_product_without_room_for_its_pool_is_named_and_the_rest_goes_on(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    thumbprint = fleet.create("a").thumbprint
+    licence("L-1", thumbprint, "crm", 5)
+    licence("L-2", thumbprint, "platform", 5)
+    sink.pool_count_max = 1
+    keyring = run()
+    assert (sink.seats("crm"), sink.seats("platform")) == (5, 0)
+    (row,) = [row for row in keyring.views().licences if row.licence_id == "L-2"]
+    assert (row.state, row.code) == (LicenceState.REFUSED, "no_room")
+    assert "all pools are used" in row.sentence
+    sink.pool_count_max = 2
+    keyring.reload()
+    assert sink.seats("platform") == 5
+
+
+def test_a_folder_that_is_not_there_starts_without_seats(
+    fleet: TokenFleet, sink: RecordingSink, run: Callable[..., Keyring], folder: LicenceFolder
+) -> None:
+    fleet.create("a")
+    folder.path.rmdir()
+    keyring = run()
+    assert [row.code for row in keyring.views().licences] == ["unreadable"]
+    assert sink.calls == []
+
+
+def test_two_hundred_keys_are_all_proven(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    for number in range(200):
+        licence(f"L-{number}", fleet.create(f"key-{number}").thumbprint, "platform", 5)
+    run(KeyringSettings(broker_id="b"))
+    assert sink.seats("platform") == 1_000
