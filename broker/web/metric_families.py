@@ -159,16 +159,23 @@ def bound_families(now: Counters, bounds: LedgerBounds, memory_size: int) -> Ite
         yield GaugeMetricFamily(name, documentation, value=value)
 
 
-def duration_family(histograms: Mapping[tuple[str, str], Histogram]) -> Metric:
-    """How long requests took in the broker, by method and outcome."""
-    family = HistogramMetricFamily(
-        "usher_request_duration_seconds", "From a request read to its answer made.", labels=["method", "outcome"]
+def request_families(histograms: Mapping[tuple[str, str], Histogram]) -> Iterator[Metric]:
+    """How many requests ended how, and how long they took.
+
+    The counter has every outcome from the start; the histogram, twenty times as many series, only those that have occurred.
+    """
+    labels = ["method", "outcome"]
+    requests = CounterMetricFamily("usher_requests", "Requests answered.", labels=labels)
+    durations = HistogramMetricFamily(
+        "usher_request_duration_seconds", "From a request read to its answer made.", labels=labels
     )
     bounds = [*map(floatToGoString, BUCKET_BOUNDS_SECONDS), "+Inf"]
-    for (method, outcome), histogram in sorted(histograms.items()):
-        buckets = list(zip(bounds, map(float, accumulate(histogram.bucket_counts)), strict=True))
-        family.add_metric([method, outcome], buckets, histogram.sum_seconds)
-    return family
+    for pair, histogram in sorted(histograms.items()):
+        requests.add_metric(pair, histogram.count)
+        if histogram.count:
+            buckets = list(zip(bounds, map(float, accumulate(histogram.bucket_counts)), strict=True))
+            durations.add_metric(pair, buckets, histogram.sum_seconds)
+    yield from (requests, durations)
 
 
 def broker_families(broker: BrokerFacts, *, is_emulating: bool, is_draining: bool) -> Iterator[Metric]:

@@ -28,9 +28,9 @@ from broker.verbs.stats import RequestStats
 from broker.web.metric_families import (
     bound_families,
     broker_families,
-    duration_family,
     pool_families,
     product_families,
+    request_families,
     session_families,
 )
 from broker.web.metric_keys import keyring_families
@@ -76,7 +76,7 @@ class UsherCollector:
         yield from session_families(counters)
         yield from bound_families(counters, self._bounds, self._ledger.memory_size())
         yield from keyring_families(self._keyring.views())
-        yield duration_family(self._stats.snapshot())
+        yield from request_families(self._stats.snapshot())
 
 
 def build_registry(collector: UsherCollector) -> CollectorRegistry:

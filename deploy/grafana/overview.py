@@ -281,7 +281,7 @@ def requests() -> list[Panel]:
         lines(
             "Requests by outcome",
             "Calls of client apps. Denials are answers, not errors; overloaded and internal are errors.",
-            [Series(f"sum by (outcome) (rate(usher_request_duration_seconds_count{{{_CALLS}}}[$__rate_interval]))", "{{outcome}}")],
+            [Series(f"sum by (outcome) (rate(usher_requests_total{{{_CALLS}}}[$__rate_interval]))", "{{outcome}}")],
             unit="reqps",
         ),
         lines(

@@ -303,8 +303,14 @@ def test_request_durations_are_a_cumulative_histogram():
     assert bench.value("usher_request_duration_seconds_sum", **labels) == pytest.approx(60.003_03)
 
 
-def test_request_outcomes_stand_at_zero_before_the_first_request():
-    assert Bench().value("usher_request_duration_seconds_count", method="Sessions/Open", outcome="denied") == 0
+def test_request_outcomes_stand_at_zero_before_the_first_request_and_have_no_histogram_yet():
+    bench = Bench()
+    labels = {"method": "Sessions/Open", "outcome": "denied"}
+    assert bench.value("usher_requests_total", **labels) == 0
+    assert bench.value("usher_request_duration_seconds_count", **labels) is None
+    bench.stats.observe("Sessions/Open", "denied", 0.001)
+    assert bench.value("usher_requests_total", **labels) == 1
+    assert bench.value("usher_request_duration_seconds_count", **labels) == 1
 
 
 def test_broker_says_who_it_is():
