@@ -62,14 +62,14 @@ def read_emulated_keys(value: object, base: Path) -> tuple[EmulatedKeySettings, 
     """The fleet in a list of tables; `WrongValue` for the first wrong one."""
     if not isinstance(value, list) or len(value) > KEYS_MAX:
         raise WrongValue(f"is not a list of at most {KEYS_MAX} keys", REMEDY)
-    keys = tuple(_key(one) for one in value)
+    keys = tuple(_settings(one) for one in value)
     names = [one.name for one in keys]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise WrongValue(f'two keys are called "{twice}"', "give each its own name")
     return keys
 
 
-def _key(members: object) -> EmulatedKeySettings:
+def _settings(members: object) -> EmulatedKeySettings:
     if not isinstance(members, dict):
         raise WrongValue(f"{members!r} is not a table", REMEDY)
     _check_known(members, ("name", "profile", "algorithm", "plugged", "seats", "licences"))

@@ -97,9 +97,9 @@ class EmulatedFleet:
         return next(one for one in self.emulated_keys() if name in (one.name, self._fleet.token(one.name).serial))
 
 
-def _create(fleet: TokenFleet, key: EmulatedKeySettings) -> None:
+def _create(fleet: TokenFleet, one: EmulatedKeySettings) -> None:
     fleet.create(
-        key.name, profile=key.profile, algorithm=SigningAlgorithm(key.algorithm), is_plugged=key.plugged
+        one.name, profile=one.profile, algorithm=SigningAlgorithm(one.algorithm), is_plugged=one.plugged
     )
 
 
@@ -138,24 +138,24 @@ def _wanted(fleet: TokenFleet, folder: Path, keys: Sequence[EmulatedKeySettings]
 
 
 def _issue(
-    fleet: TokenFleet, vendor: Vendor, folder: Path, key: EmulatedKeySettings, now_unix_s: int
+    fleet: TokenFleet, vendor: Vendor, folder: Path, one: EmulatedKeySettings, now_unix_s: int
 ) -> None:
-    for index, licence in enumerate(key.licences):
+    for index, licence in enumerate(one.licences):
         document = issue_licence(
             vendor,
-            licence_id=f"{LICENCE_PREFIX}{key.name}-{index + 1}",
+            licence_id=f"{LICENCE_PREFIX}{one.name}-{index + 1}",
             product=licence.product,
             seats=licence.seats,
-            thumbprint=fleet.token(key.name).thumbprint,
+            thumbprint=fleet.token(one.name).thumbprint,
             issued_unix_s=now_unix_s,
             customer="nobody: for tests only",
             terms=licence.terms,
         )
-        (folder / _file_name(key, index)).write_text(document + "\n")
+        (folder / _file_name(one, index)).write_text(document + "\n")
 
 
-def _file_name(key: EmulatedKeySettings, index: int) -> str:
-    return f"{LICENCE_PREFIX}{key.name}-{index + 1}-{key.licences[index].product}.jwt"
+def _file_name(one: EmulatedKeySettings, index: int) -> str:
+    return f"{LICENCE_PREFIX}{one.name}-{index + 1}-{one.licences[index].product}.jwt"
 
 
 def _read(path: Path) -> object:

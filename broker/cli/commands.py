@@ -15,7 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("broker.cli.status:status", "Show the broker itself."),
     "seats": ("broker.cli.seats:seats", "Show products: capacity, use, free, deficit."),
     "sessions": ("broker.cli.sessions:sessions", "List open sessions, or revoke one."),
-    "keys": ("broker.cli.keys:keys", "List security keys."),
+    "keys": ("broker.cli.keys:keys", "List security keys; stop or resume counting one."),
     "licences": ("broker.cli.licences:licences", "List licences, and say why one does not count."),
     "events": ("broker.cli.events:events", "Watch events as they happen."),
     "emulate": ("broker.cli.emulate:emulate", "Plug and unplug emulated keys."),

@@ -1,4 +1,4 @@
-"""`usher keys`: security keys, where they stand and what they give."""
+"""`usher keys`: security keys, where they stand and what they give; and which of them may count."""
 
 from __future__ import annotations
 
@@ -8,24 +8,68 @@ import click
 
 from broker.cli.connection import admin_client
 from broker.cli.options import Reach, admin_options, json_option
-from broker.cli.output import print_json, print_table, seconds, span, word
+from broker.cli.output import print_json, print_table, say, seconds, span, word
+from broker.client import NotFound
+from broker.client.admin import AdminClient
 from broker.v1 import admin_pb2
 
 COLUMNS = ("Key", "State", "Seats", "Last proof", "Where", "What", "Why")
 THUMBPRINT_SHOWN = 11
+WITH_DASHES = {"ignore_unknown_options": True}  # one thumbprint in 64 begins with a dash
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @admin_options
 @json_option
-def keys(reach: Reach, is_json: bool) -> None:
-    """List security keys: present ones, and those that a licence names."""
+@click.pass_context
+def keys(context: click.Context, reach: Reach, is_json: bool) -> None:
+    """List security keys: present ones, and those that a licence names. Or stop and resume counting one."""
+    context.obj = reach
+    if context.invoked_subcommand is not None:
+        return
     with admin_client(reach) as admin:
-        found = admin.keys()
+        found = admin.security_keys()
     if is_json:
         print_json({"keys": [_json(one) for one in found]})
     else:
         print_table(COLUMNS, [_row(one) for one in found], empty="No security key, and no licence that names one.")
+
+
+@keys.command(context_settings=WITH_DASHES)
+@click.argument("thumbprint")
+@json_option
+@click.pass_obj
+def enable(reach: Reach, thumbprint: str, is_json: bool) -> None:
+    """Count a key again: one that was disabled, or is in quarantine. The first letters of THUMBPRINT are enough."""
+    _set_enabled(reach, thumbprint, True, is_json)
+
+
+@keys.command(context_settings=WITH_DASHES)
+@click.argument("thumbprint")
+@json_option
+@click.pass_obj
+def disable(reach: Reach, thumbprint: str, is_json: bool) -> None:
+    """Stop counting a key without unplugging it. The first letters of THUMBPRINT are enough."""
+    _set_enabled(reach, thumbprint, False, is_json)
+
+
+def _set_enabled(reach: Reach, beginning: str, is_enabled: bool, is_json: bool) -> None:
+    with admin_client(reach) as admin:
+        thumbprint = _whole_thumbprint(admin, beginning)
+        admin.set_key_enabled(thumbprint, is_enabled)
+    if is_json:
+        print_json({"thumbprint": thumbprint, "enabled": is_enabled})
+    else:
+        say(f"Key {thumbprint} {'counts again once it has proven itself' if is_enabled else 'counts no more'}.")
+
+
+def _whole_thumbprint(admin: AdminClient, beginning: str) -> str:
+    """The one key whose thumbprint begins so."""
+    found = [one.thumbprint for one in admin.security_keys() if one.thumbprint and one.thumbprint.startswith(beginning)]
+    if len(found) != 1:
+        what = f"{len(found)} keys have thumbprints that begin" if found else "no key has a thumbprint that begins"
+        raise NotFound(f'{what} with "{beginning}"; `usher keys --json` shows them whole')
+    return found[0]
 
 
 def _json(one: admin_pb2.SecurityKey) -> dict[str, Any]:

@@ -44,9 +44,14 @@ class AdminClient:
         """Products with their pools and numbers."""
         return list(self._call(self._stub.ListProducts, admin_pb2.ListProductsRequest()).products)
 
-    def keys(self) -> list[admin_pb2.SecurityKey]:
+    def security_keys(self) -> list[admin_pb2.SecurityKey]:
         """Security keys, present or known from a licence."""
         return list(self._call(self._stub.ListKeys, admin_pb2.ListKeysRequest()).keys)
+
+    def set_key_enabled(self, thumbprint: str, is_enabled: bool) -> None:
+        """Stops or resumes counting a security key. NotFound if none is known by that thumbprint."""
+        request = admin_pb2.SetKeyEnabledRequest(thumbprint=thumbprint, enabled=is_enabled)
+        self._call(self._stub.SetKeyEnabled, request)
 
     def licences(self) -> list[admin_pb2.Licence]:
         """Licences, counting or not."""
