@@ -13,7 +13,7 @@ import pytest
 from broker.keyring import Keyring, KeyringSettings, KeyState, LicenceState, Surroundings
 from broker.licence import LicenceFolder, LicenceTerms, Stacking, Vendor
 from broker.model.words import EndReason
-from hwkey import Waits
+from hwkey import BackendMissing, KeyBus, KeyPort, SecurityKey, Waits
 from hwkey.emulated import Fault, FaultKind, SigningAlgorithm, TokenFleet, emulated_bus
 from tests.support.waiting import until
 
@@ -61,9 +61,9 @@ def run(
     """Starts a keyring over the fleet; all are stopped at the end."""
     running: list[Keyring] = []
 
-    def start(settings: KeyringSettings = SETTINGS) -> Keyring:
+    def start(settings: KeyringSettings = SETTINGS, bus: KeyBus | None = None) -> Keyring:
         keyring = Keyring(
-            buses=[emulated_bus(fleet, waits=Waits(answer_wait_ms=300, command_wait_ms=1_000))],
+            buses=[bus or emulated_bus(fleet, waits=Waits(answer_wait_ms=300, command_wait_ms=1_000))],
             folder=folder,
             trust=vendor.trust,
             sink=sink,
@@ -79,6 +79,35 @@ def run(
     for keyring in running:
         keyring.stop()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("keyring-")]
+
+
+class TroubledBus:
+    """The emulated bus, with troubles of the host and of the driver that a test switches on."""
+
+    def __init__(self, fleet: TokenFleet) -> None:
+        self._bus = emulated_bus(fleet)
+        self.scan_trouble: Exception | None = None
+        self.open_trouble: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        return "troubled"
+
+    def scan(self) -> list[KeyPort]:
+        if self.scan_trouble is not None:
+            raise self.scan_trouble
+        return self._bus.scan()
+
+    def open(self, port: KeyPort) -> SecurityKey:
+        if self.open_trouble is not None:
+            raise self.open_trouble
+        return self._bus.open(port)
+
+    def wait_change(self, wait_s: float) -> bool:
+        return self._bus.wait_change(wait_s)
+
+    def wake(self) -> None:
+        self._bus.wake()
 
 
 def state_of(keyring: Keyring, thumbprint: str) -> KeyState:
@@ -365,6 +394,35 @@ def test_a_product_without_room_for_its_pool_is_named_and_the_rest_goes_on(
     sink.pool_count_max = 2
     keyring.reload()
     assert sink.seats("platform") == 5
+
+
+def test_a_bus_that_cannot_be_scanned_is_said_and_the_keys_on_it_go_on(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    licence("L-1", fleet.create("a").thumbprint, "platform", 5)
+    bus = TroubledBus(fleet)
+    keyring = run(bus=bus)
+    bus.scan_trouble = BackendMissing()
+    until(lambda: bool(keyring.views().faults), "the fault to be shown")
+    assert "libusb" in keyring.views().faults[0]
+    proof_count = keyring.views().keys[0].proof_count
+    until(lambda: keyring.views().keys[0].proof_count > proof_count, "another proof")
+    assert sink.seats("platform") == 5
+    bus.scan_trouble = None
+    until(lambda: not keyring.views().faults, "the fault to be over")
+
+
+def test_a_defect_of_the_driver_is_a_failure_of_that_key_and_of_nothing_else(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    licence("L-1", fleet.create("a").thumbprint, "platform", 5)
+    bus = TroubledBus(fleet)
+    bus.open_trouble = ZeroDivisionError("in the driver")
+    keyring = run(bus=bus)
+    (nameless,) = [key for key in keyring.views().keys if not key.thumbprint]
+    assert (nameless.state, nameless.code) == (KeyState.SUSPECT, "defect")
+    bus.open_trouble = None
+    sink.await_seats("platform", 5)
 
 
 def test_a_folder_that_is_not_there_starts_without_seats(
