@@ -8,20 +8,15 @@ cdef enum:
     PREFETCH_GROUP = 24
 
 
-cdef inline void prefetch_cell(const Index* index, uint32_t hashed) noexcept nogil:
-    prefetch(&index.cells[hashed & index.mask])
+cdef inline void prefetch_bucket(const Index* index, uint32_t hashed) noexcept nogil:
+    prefetch(&index.buckets[hashed & index.mask])
 
 
 cdef inline uint32_t glance(const Index* index, uint32_t hashed) noexcept nogil:
-    """The record that the first matching cell names; a guess, for prefetching."""
-    cdef uint64_t position = hashed & index.mask
-    cdef int tries = 0
-    while index.cells[position] and tries < 4:
-        if <uint32_t>(index.cells[position] >> 32) == hashed:
-            return <uint32_t>index.cells[position] - 1
-        position = (position + 1) & index.mask
-        tries += 1
-    return NONE
+    """The first record that may have the hash, without looking at it; NONE. A guess, for prefetching."""
+    cdef const Bucket* bucket = &index.buckets[hashed & index.mask]
+    cdef uint32_t matches = match_tags(bucket.tags, tag_of(hashed))
+    return bucket.numbers[count_trailing_zeros(matches)] if matches else NONE
 
 
 cdef inline void prefetch_fresh(const Slab* slab, uint32_t ahead) noexcept nogil:
@@ -35,67 +30,87 @@ cdef inline void prefetch_fresh(const Slab* slab, uint32_t ahead) noexcept nogil
         prefetch(slab.base + <uint64_t>number * slab.record_size)
 
 
-cdef void prefetch_group(State* s, const Command* commands, uint32_t count) noexcept nogil:
-    cdef uint32_t i, opens = 0, items = 0, j
-    cdef uint32_t sessions[PREFETCH_GROUP]
-    cdef const Command* command
-    cdef Session* session
-    cdef Lease* lease
-    cdef Charge* charge
+cdef void seal_all(State* s, Command* commands, uint32_t count) noexcept nogil:
+    """Before the mutex: hashing hides the wait for the index lines that it asks for."""
+    cdef uint32_t i
     for i in range(count):
-        command = &commands[i]
-        if command.fence:
-            prefetch_cell(&s.by_fence, hash_of_fence(command.fence))
-        if command.verb != VERB_RENEW:
-            prefetch_cell(&s.by_request, <uint32_t>command.lookup[0])
-        if command.verb == VERB_OPEN:
-            prefetch_cell(&s.by_fence, hash_of_fence(s.fence_next + items + opens))
-            prefetch_fresh(&s.sessions, opens)
-            prefetch_fresh(&s.requests, opens)
-            for j in range(command.item_count):
-                prefetch_fresh(&s.leases, items + j)
-                prefetch_fresh(&s.charges, items + j)
-            items += command.item_count
-            opens += 1
+        seal(s, &commands[i])
+        if commands[i].fence:
+            prefetch_bucket(&s.by_fence, hash_of_fence(commands[i].fence))
+        if commands[i].verb != VERB_RENEW:
+            prefetch_bucket(&s.by_request, <uint32_t>commands[i].lookup[0])
+
+
+cdef void prefetch_takings(State* s, const Command* commands, uint32_t count) noexcept nogil:
+    """Where new sessions will be entered, and the records that they will get."""
+    cdef uint32_t i, j
+    cdef uint32_t opens = 0, items = 0
     for i in range(count):
-        sessions[i] = glance(&s.by_fence, hash_of_fence(commands[i].fence)) if commands[i].fence else NONE
-        if sessions[i] != NONE:
-            prefetch(session_at(s, sessions[i]))
-    for i in range(count):
-        if sessions[i] == NONE or commands[i].verb == VERB_RENEW:
+        if commands[i].verb == VERB_RENEW or commands[i].verb == VERB_RELEASE:
             continue
-        session = session_at(s, sessions[i])
-        if session.first_lease != NONE:
-            prefetch(lease_at(s, session.first_lease))
+        prefetch_fresh(&s.requests, i)
+        if commands[i].verb == VERB_CLOSE:
+            continue
+        prefetch_bucket(&s.by_fence, hash_of_fence(s.fence_next + items + opens))
+        prefetch_fresh(&s.sessions, opens)
+        for j in range(commands[i].item_count):
+            prefetch_fresh(&s.leases, items + j)
+            prefetch_fresh(&s.charges, items + j)
+        items += commands[i].item_count
+        opens += commands[i].verb == VERB_OPEN
+
+
+cdef void prefetch_of_session(State* s, uint32_t number) noexcept nogil:
+    """What the record of a session that may end names."""
+    cdef Session* session = session_at(s, number)
+    if session.first_lease != NONE:
+        prefetch(lease_at(s, session.first_lease))
+    if session.heap_position < s.deadlines.count:
         prefetch(&s.deadlines.times[session.heap_position])
         prefetch(&s.deadlines.numbers[session.heap_position])
-        prefetch(request_at(s, session.request))
-        prefetch(s.texts.base + session.text)
-    for i in range(count):
-        if sessions[i] == NONE or commands[i].verb == VERB_RENEW or session_at(s, sessions[i]).first_lease == NONE:
-            continue
-        lease = lease_at(s, session_at(s, sessions[i]).first_lease)
-        if lease.charge != NONE:
-            prefetch(charge_at(s, lease.charge))
-        if lease.next_of_session != NONE:
-            lease = lease_at(s, lease.next_of_session)
-            if lease.charge != NONE:
-                prefetch(charge_at(s, lease.charge))
-    for i in range(count):
-        if sessions[i] == NONE or commands[i].verb == VERB_RENEW or session_at(s, sessions[i]).first_lease == NONE:
-            continue
-        j = session_at(s, sessions[i]).first_lease
-        opens = 0
-        while j != NONE and opens < 2:
-            lease = lease_at(s, j)
-            if lease.charge != NONE:
-                charge = charge_at(s, lease.charge)
+    prefetch(request_at(s, session.request))
+    prefetch(s.texts.base + session.text)
+
+
+cdef void prefetch_of_leases(State* s, uint32_t number, bint is_neighbours) noexcept nogil:
+    """The charges of the first two leases, or, once these are here, their neighbours in the pool's order."""
+    cdef uint32_t lease = session_at(s, number).first_lease
+    cdef int seen = 0
+    cdef Charge* charge
+    while lease != NONE and seen < 2:
+        if lease_at(s, lease).charge != NONE:
+            charge = charge_at(s, lease_at(s, lease).charge)
+            if not is_neighbours:
+                prefetch(charge)
+            else:
                 if charge.newer != NONE:
                     prefetch(charge_at(s, charge.newer))
                 if charge.older != NONE:
                     prefetch(charge_at(s, charge.older))
-            j = lease.next_of_session
-            opens += 1
+        lease = lease_at(s, lease).next_of_session
+        seen += 1
+
+
+cdef void prefetch_group(State* s, const Command* commands, uint32_t count) noexcept nogil:
+    """In stages, each over the whole group: what a stage reads was asked for by the one before."""
+    cdef uint32_t numbers[PREFETCH_GROUP]
+    cdef uint32_t ending[PREFETCH_GROUP]
+    cdef uint32_t ending_count = 0
+    cdef uint32_t i
+    prefetch_takings(s, commands, count)
+    for i in range(count):
+        numbers[i] = glance(&s.by_fence, hash_of_fence(commands[i].fence)) if commands[i].fence else NONE
+        if numbers[i] != NONE:
+            prefetch(session_at(s, numbers[i]))
+            if commands[i].verb != VERB_RENEW:
+                ending[ending_count] = numbers[i]
+                ending_count += 1
+    for i in range(ending_count):
+        prefetch_of_session(s, ending[i])
+    for i in range(ending_count):
+        prefetch_of_leases(s, ending[i], False)
+    for i in range(ending_count):
+        prefetch_of_leases(s, ending[i], True)
 
 
 cdef void execute_all(State* s, int64_t now, const Command* commands, Outcome* outcomes, Workspace* space, uint32_t count) noexcept nogil:

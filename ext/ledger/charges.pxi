@@ -38,18 +38,17 @@ cdef inline bint has_share_room(const Pool* pool, const Charge* charge) noexcept
 
 cdef uint32_t roomy_charge(State* s, uint32_t pool_number, const uint64_t* group) noexcept nogil:
     """The group's charge that a lease may join; NONE."""
-    cdef uint32_t hashed = hash_of_group(pool_number, group)
-    cdef uint64_t position = hashed & s.by_group.mask
-    cdef uint64_t cell = s.by_group.cells[position]
+    cdef Probe probe
     cdef Charge* charge
-    while cell:
-        if <uint32_t>(cell >> 32) == hashed:
-            charge = charge_at(s, <uint32_t>cell - 1)
-            if charge.pool == pool_number and charge.group[0] == group[0] and charge.group[1] == group[1]:
-                return <uint32_t>cell - 1
-        position = (position + 1) & s.by_group.mask
-        cell = s.by_group.cells[position]
-    return NONE
+    cdef uint32_t number
+    probe_begin(&probe, &s.by_group, hash_of_group(pool_number, group))
+    number = probe_next(&probe)
+    while number != NONE:
+        charge = charge_at(s, number)
+        if charge.pool == pool_number and charge.group[0] == group[0] and charge.group[1] == group[1]:
+            break
+        number = probe_next(&probe)
+    return number
 
 
 cdef void roomy_add(State* s, uint32_t number) noexcept nogil:

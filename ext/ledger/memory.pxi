@@ -76,80 +76,132 @@ cdef inline DenialRecord* denial_at(State* s, uint32_t number) noexcept nogil:
 
 
 # --- hash indexes ----------------------------------------------------------------------------------------------
-# Linear probing at a load under two thirds. The cell keeps 32 bits of hash, so that a probe or a removal rarely has
-# to look at a record, and removal shifts the run back: no tombstones, no clean-up ever.
+# Buckets of one cache line, after the F14 tables of Facebook's folly:
+#
+#     0  tag u8 × 12      7 bits of the hash with the top bit set; 0: the place is empty
+#    12  overflow u32     entries whose home is this bucket or an earlier one, and that had to go on past it
+#    16  number u32 × 12  of records
+#
+# A lookup is one line, almost always; a removal clears one place and moves nothing, so it looks at no other record.
+
+cdef enum:
+    BUCKET_PLACES = 12
+
 
 cdef bint index_reserve(State* s, Index* index, uint64_t count_max) noexcept nogil:
-    cdef uint64_t cell_count = 64
-    while cell_count * 2 < count_max * 3:
-        cell_count *= 2
-    index.cells = <uint64_t*>region_reserve(s, cell_count * 8)
-    index.mask = cell_count - 1
-    return index.cells != NULL
+    """A load of at most three quarters."""
+    cdef uint64_t bucket_count = 8
+    while bucket_count * 9 < count_max:
+        bucket_count *= 2
+    index.buckets = <Bucket*>region_reserve(s, bucket_count * sizeof(Bucket))
+    index.mask = bucket_count - 1
+    return index.buckets != NULL
 
 
 cdef void index_release(Index* index) noexcept nogil:
-    if index.cells != NULL:
-        munmap(index.cells, (index.mask + 1) * 8)
+    if index.buckets != NULL:
+        munmap(index.buckets, (index.mask + 1) * sizeof(Bucket))
+
+
+cdef inline uint8_t tag_of(uint32_t hashed) noexcept nogil:
+    return 0x80 | (hashed >> 25)
 
 
 cdef inline void index_add(Index* index, uint32_t hashed, uint32_t number) noexcept nogil:
-    cdef uint64_t position = hashed & index.mask
-    while index.cells[position]:
-        position = (position + 1) & index.mask
-    index.cells[position] = (<uint64_t>hashed << 32) | (number + 1)
+    cdef Bucket* bucket = &index.buckets[hashed & index.mask]
+    cdef uint32_t empty = match_tags(bucket.tags, 0)
+    cdef uint64_t position = hashed
+    cdef int place
+    while empty == 0:
+        bucket.overflow += 1
+        position += 1
+        bucket = &index.buckets[position & index.mask]
+        empty = match_tags(bucket.tags, 0)
+    place = count_trailing_zeros(empty)
+    bucket.tags[place] = tag_of(hashed)
+    bucket.numbers[place] = number
+
+
+cdef inline int bucket_place(const Bucket* bucket, uint8_t tag, uint32_t number) noexcept nogil:
+    """Where the record stands in the bucket; -1."""
+    cdef uint32_t matches = match_tags(bucket.tags, tag)
+    cdef int place
+    while matches:
+        place = count_trailing_zeros(matches)
+        if bucket.numbers[place] == number:
+            return place
+        matches &= matches - 1
+    return -1
 
 
 cdef inline void index_remove(Index* index, uint32_t hashed, uint32_t number) noexcept nogil:
-    """Closes the gap: a later cell of the run moves back unless its home lies behind the gap."""
-    cdef uint64_t wanted = (<uint64_t>hashed << 32) | (number + 1)
-    cdef uint64_t gap = hashed & index.mask
-    cdef uint64_t position, home
-    while index.cells[gap] != wanted:
-        USHER_ASSERT(index.cells[gap] != 0)
-        gap = (gap + 1) & index.mask
-    position = gap
-    while True:
-        position = (position + 1) & index.mask
-        if index.cells[position] == 0:
-            break
-        home = (index.cells[position] >> 32) & index.mask
-        if ((position - home) & index.mask) >= ((position - gap) & index.mask):
-            index.cells[gap] = index.cells[position]
-            gap = position
-    index.cells[gap] = 0
+    cdef uint64_t position = hashed
+    cdef Bucket* bucket = &index.buckets[position & index.mask]
+    cdef int place = bucket_place(bucket, tag_of(hashed), number)
+    while place < 0:
+        USHER_ASSERT(bucket.overflow > 0)
+        bucket.overflow -= 1
+        position += 1
+        bucket = &index.buckets[position & index.mask]
+        place = bucket_place(bucket, tag_of(hashed), number)
+    bucket.tags[place] = 0
+
+
+cdef struct Probe:                  # goes over the records that may have a hash
+    const Index* index
+    uint64_t position
+    uint32_t matches
+    uint8_t tag
+
+
+cdef inline void probe_begin(Probe* probe, const Index* index, uint32_t hashed) noexcept nogil:
+    probe.index = index
+    probe.position = hashed
+    probe.tag = tag_of(hashed)
+    probe.matches = match_tags(index.buckets[hashed & index.mask].tags, probe.tag)
+
+
+cdef inline uint32_t probe_next(Probe* probe) noexcept nogil:
+    """The next candidate; NONE."""
+    cdef const Bucket* bucket = &probe.index.buckets[probe.position & probe.index.mask]
+    cdef uint32_t number
+    while probe.matches == 0:
+        if bucket.overflow == 0:
+            return NONE
+        probe.position += 1
+        bucket = &probe.index.buckets[probe.position & probe.index.mask]
+        probe.matches = match_tags(bucket.tags, probe.tag)
+    number = bucket.numbers[count_trailing_zeros(probe.matches)]
+    probe.matches &= probe.matches - 1
+    return number
 
 
 cdef inline uint32_t hash_of_fence(uint64_t fence) noexcept nogil:
-    cdef uint64_t word = fence * <uint64_t>0x9E3779B97F4A7C15
-    return <uint32_t>(word >> 32) ^ <uint32_t>(word >> 7)
+    return <uint32_t>((fence * <uint64_t>0x9E3779B97F4A7C15) >> 32)
 
 
 cdef inline uint32_t session_by_fence(State* s, uint64_t fence) noexcept nogil:
-    cdef uint32_t hashed = hash_of_fence(fence)
-    cdef uint64_t position = hashed & s.by_fence.mask
-    cdef uint64_t cell = s.by_fence.cells[position]
-    while cell:
-        if <uint32_t>(cell >> 32) == hashed and session_at(s, <uint32_t>cell - 1).fence == fence:
-            return <uint32_t>cell - 1
-        position = (position + 1) & s.by_fence.mask
-        cell = s.by_fence.cells[position]
-    return NONE
+    cdef Probe probe
+    cdef uint32_t number
+    probe_begin(&probe, &s.by_fence, hash_of_fence(fence))
+    number = probe_next(&probe)
+    while number != NONE and session_at(s, number).fence != fence:
+        number = probe_next(&probe)
+    return number
 
 
 cdef inline uint32_t request_by_lookup(State* s, const uint64_t* lookup) noexcept nogil:
-    cdef uint32_t hashed = <uint32_t>lookup[0]
-    cdef uint64_t position = hashed & s.by_request.mask
-    cdef uint64_t cell = s.by_request.cells[position]
+    cdef Probe probe
+    cdef uint32_t number
     cdef Request* request
-    while cell:
-        if <uint32_t>(cell >> 32) == hashed:
-            request = request_at(s, <uint32_t>cell - 1)
-            if request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:
-                return <uint32_t>cell - 1
-        position = (position + 1) & s.by_request.mask
-        cell = s.by_request.cells[position]
-    return NONE
+    probe_begin(&probe, &s.by_request, <uint32_t>lookup[0])
+    number = probe_next(&probe)
+    while number != NONE:
+        request = request_at(s, number)
+        if request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:
+            break
+        number = probe_next(&probe)
+    return number
 
 
 # --- heaps -------------------------------------------------------------------------------------------------------

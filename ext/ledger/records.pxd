@@ -175,22 +175,35 @@ cdef struct Source:                 # one licence on one present key; times are 
 
 # --- one command and its outcome ---------------------------------------------------------------------------------
 
-cdef struct Command:                # sealed: checked, hashed and resolved before the mutex is taken
+cdef struct Names:                  # the products of a request as they came
+    uint32_t count
+    uint8_t sizes[ITEMS_MAX]
+    const uint8_t* bytes[ITEMS_MAX]
+
+cdef struct Command:
+    # As it came. Texts and names are owned by the caller until it is executed.
     uint8_t verb
-    uint8_t invalid                 # InvalidField
+    uint8_t invalid                 # InvalidField; what the caller found, then what sealing found
     uint8_t priority
-    uint8_t item_count
     uint8_t sizes[TEXT_PARTS]
     uint16_t text_size
-    uint32_t ttl_ms
-    uint32_t instance_hash
     uint16_t optional               # bit i: item i is optional
-    uint16_t products[ITEMS_MAX]    # NO_PRODUCT: unknown
-    uint64_t fence                  # of a genuine session id; else 0
+    uint8_t session_id[32]
     uint64_t change_version
+    # Sealed: checked, hashed and resolved before the mutex is taken.
+    uint64_t fence                  # of a genuine session id; else 0
     uint64_t lookup[2]
     uint64_t fingerprint
-    const uint8_t* text             # all parts in their order, owned by the caller until executed
+    uint32_t ttl_ms
+    uint32_t instance_hash
+    uint8_t item_count
+    uint16_t products[ITEMS_MAX]    # NO_PRODUCT: unknown
+    # As it came, again: what a renew does not need.
+    uint8_t request_id[16]
+    uint64_t salt[2]                # hash of what else makes the request what it is
+    int64_t ttl                     # asked for; 0: the ledger's
+    const uint8_t* text             # all parts in their order
+    Names names
 
 cdef struct LeaseOut:
     int64_t key_grace
@@ -235,8 +248,13 @@ cdef struct Slab:                   # numbered records of one size
     uint32_t live
     uint32_t record_size
 
-cdef struct Index:                  # open addressing; a cell is hash << 32 | number + 1; 0: empty
-    uint64_t* cells
+cdef struct Bucket:                 # 64 bytes, see memory.pxi
+    uint8_t tags[12]
+    uint32_t overflow
+    uint32_t numbers[12]
+
+cdef struct Index:
+    Bucket* buckets
     uint64_t mask
 
 cdef struct Heap:                   # least first, four children a node

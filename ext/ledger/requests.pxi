@@ -9,12 +9,13 @@ cdef inline uint32_t remembered_count(State* s) noexcept nogil:
     return s.requests.live - s.denials.live
 
 
+cdef inline bint can_remember_grant(State* s) noexcept nogil:
+    return remembered_count(s) < s.requests.count_max - s.denials.count_max
+
+
 cdef inline bint can_remember(State* s) noexcept nogil:
     """Whatever the decision will be: the answer to it is remembered."""
-    return (
-        remembered_count(s) < s.requests.count_max - s.denials.count_max
-        and s.denials.live < s.denials.count_max
-    )
+    return can_remember_grant(s) and s.denials.live < s.denials.count_max
 
 
 cdef uint32_t request_add(State* s, const Command* command, RequestKind kind, uint64_t owner, uint8_t detail) noexcept nogil:

@@ -92,11 +92,6 @@ cdef uint32_t product_add(State* s, const uint8_t* name, uint32_t size) noexcept
 
 # --- requests -----------------------------------------------------------------------------------------------------------
 
-cdef struct Names:                  # the products of a request as they came
-    uint32_t count
-    const uint8_t* bytes[ITEMS_MAX]
-    uint8_t sizes[ITEMS_MAX]
-
 cdef struct Digest:                 # what a fingerprint is made of
     uint8_t message[2048]
     uint32_t size
@@ -113,7 +108,8 @@ cdef inline void digest_byte(Digest* digest, uint8_t value) noexcept nogil:
     digest.size += 1
 
 
-cdef void digest_names(Digest* digest, const Command* command, const Names* names) noexcept nogil:
+cdef void digest_names(Digest* digest, const Command* command) noexcept nogil:
+    cdef const Names* names = &command.names
     cdef uint32_t i
     digest_byte(digest, names.count)
     for i in range(names.count):
@@ -122,8 +118,9 @@ cdef void digest_names(Digest* digest, const Command* command, const Names* name
         digest_add(digest, names.bytes[i], names.sizes[i])
 
 
-cdef void seal_names(State* s, Command* command, const Names* names) noexcept nogil:
+cdef void seal_names(State* s, Command* command) noexcept nogil:
     """Resolves the products; INVALID_PRODUCTS for none, the same twice, or only optional ones."""
+    cdef const Names* names = &command.names
     cdef uint32_t i, j
     command.item_count = names.count
     for i in range(names.count):
@@ -135,7 +132,7 @@ cdef void seal_names(State* s, Command* command, const Names* names) noexcept no
         command.invalid = INVALID_PRODUCTS
 
 
-cdef void seal_lookup(State* s, Command* command, const uint8_t* request_id) noexcept nogil:
+cdef void seal_lookup(State* s, Command* command) noexcept nogil:
     """The scope of an Open is the identity if there is one, else the holder; of the others the session."""
     cdef Digest digest
     cdef uint32_t identity_size = command.sizes[TEXT_IDENTITY]
@@ -150,65 +147,73 @@ cdef void seal_lookup(State* s, Command* command, const uint8_t* request_id) noe
         digest_byte(&digest, DOMAIN_HOLDER_REQUEST)
         digest_add(&digest, command.sizes, 4)
         digest_add(&digest, command.text, command.text_size - command.sizes[TEXT_INSTANCE])
-    digest_add(&digest, request_id, REQUEST_ID_SIZE)
+    digest_add(&digest, command.request_id, REQUEST_ID_SIZE)
     siphash128(s.secret, digest.message, digest.size, command.lookup)
 
 
-cdef void seal_open(State* s, Command* command, const Names* names, const uint8_t* request_id, int64_t ttl, const uint8_t* salt, uint32_t salt_size) noexcept nogil:
-    """The texts, sizes, priority, optional bits and any earlier invalid field are set; the rest is set here."""
+cdef void seal_fingerprint(State* s, Command* command) noexcept nogil:
+    """Another body under the same request_id must be told apart."""
     cdef Digest digest
     cdef uint64_t hashed[2]
-    cdef int64_t ttl_used = s.ttl if ttl == 0 else min(ttl, s.ttl)
+    digest.size = 0
+    digest_byte(&digest, DOMAIN_FINGERPRINT)
+    digest_byte(&digest, command.verb)
+    if command.verb == VERB_OPEN:
+        digest_add(&digest, command.sizes, TEXT_PARTS)
+        digest_add(&digest, command.text, command.text_size)
+        digest_add(&digest, &command.ttl, 8)
+        digest_byte(&digest, command.priority)
+    digest_names(&digest, command)
+    digest_add(&digest, command.salt, 16)
+    siphash128(s.secret, digest.message, digest.size, hashed)
+    command.fingerprint = hashed[0]
+
+
+cdef void seal_instance(State* s, Command* command) noexcept nogil:
+    cdef Digest digest
+    cdef uint64_t hashed[2]
+    digest.size = 0
+    digest_byte(&digest, DOMAIN_INSTANCE)
+    digest_add(&digest, command.sizes, TEXT_PARTS)
+    digest_add(&digest, command.text, command.text_size)
+    siphash128(s.secret, digest.message, digest.size, hashed)
+    command.instance_hash = <uint32_t>hashed[0] | 1
+
+
+cdef void seal_open(State* s, Command* command) noexcept nogil:
+    cdef int64_t ttl = s.ttl if command.ttl == 0 else min(command.ttl, s.ttl)
     cdef uint8_t found = command.invalid
-    command.verb = VERB_OPEN
+    command.ttl_ms = <uint32_t>(max(ttl, TTL_MIN_NS) // NS_PER_MS)
     command.invalid = INVALID_NONE
-    command.ttl_ms = <uint32_t>(max(ttl_used, TTL_MIN_NS) // NS_PER_MS)
-    if names.count:
-        seal_names(s, command, names)
+    seal_names(s, command)
     if found and (command.invalid == INVALID_NONE or found < command.invalid):
         command.invalid = found
     if command.invalid:
         return
-    seal_lookup(s, command, request_id)
-    digest.size = 0
-    digest_byte(&digest, DOMAIN_FINGERPRINT)
-    digest_byte(&digest, VERB_OPEN)
-    digest_add(&digest, command.sizes, TEXT_PARTS)
-    digest_add(&digest, command.text, command.text_size)
-    digest_names(&digest, command, names)
-    digest_add(&digest, &ttl, 8)
-    digest_byte(&digest, command.priority)
-    siphash128(s.secret, salt, salt_size, hashed)
-    digest_add(&digest, hashed, 16)
-    siphash128(s.secret, digest.message, digest.size, hashed)
-    command.fingerprint = hashed[0]
+    seal_lookup(s, command)
+    seal_fingerprint(s, command)
     command.instance_hash = 0
     if command.sizes[TEXT_INSTANCE]:
-        digest.message[0] = DOMAIN_INSTANCE
-        siphash128(s.secret, digest.message, 2 + TEXT_PARTS + command.text_size, hashed)
-        command.instance_hash = <uint32_t>hashed[0] | 1
+        seal_instance(s, command)
 
 
-cdef void seal_in_session(State* s, Command* command, uint8_t verb, const uint8_t* session_id, const uint8_t* request_id, const Names* names, const uint8_t* salt, uint32_t salt_size) noexcept nogil:
+cdef void seal_in_session(State* s, Command* command) noexcept nogil:
     """Acquire, Release, Close: scoped to the session whose secret id the caller holds."""
-    cdef Digest digest
-    cdef uint64_t hashed[2]
-    command.verb = verb
-    command.fence = session_id_check(s, session_id)
-    if verb == VERB_ACQUIRE:
-        if command.invalid == INVALID_NONE:
-            seal_names(s, command, names)
-    elif verb == VERB_RELEASE:
+    if command.verb == VERB_ACQUIRE:
+        seal_names(s, command)
+    elif command.verb == VERB_RELEASE:
         command.item_count = 1
-        command.products[0] = product_find(s, names.bytes[0], names.sizes[0])
-    if command.invalid:
+        command.products[0] = product_find(s, command.names.bytes[0], command.names.sizes[0])
+    if command.invalid == INVALID_NONE:
+        seal_lookup(s, command)
+        seal_fingerprint(s, command)
+
+
+cdef inline void seal(State* s, Command* command) noexcept nogil:
+    """Everything that needs no mutex. The fence is checked first, since memory can be asked for as soon as it is known."""
+    if command.verb == VERB_OPEN:
+        seal_open(s, command)
         return
-    seal_lookup(s, command, request_id)
-    digest.size = 0
-    digest_byte(&digest, DOMAIN_FINGERPRINT)
-    digest_byte(&digest, verb)
-    digest_names(&digest, command, names)
-    siphash128(s.secret, salt, salt_size, hashed)
-    digest_add(&digest, hashed, 16)
-    siphash128(s.secret, digest.message, digest.size, hashed)
-    command.fingerprint = hashed[0]
+    command.fence = session_id_check(s, command.session_id)
+    if command.verb != VERB_RENEW:
+        seal_in_session(s, command)

@@ -104,17 +104,15 @@ cdef bint is_same_instance(State* s, uint32_t number, const Command* command) no
 
 cdef uint32_t session_of_instance(State* s, const Command* command) noexcept nogil:
     """The session that the same instance of the same holder has open; NONE."""
-    cdef uint64_t position, cell
+    cdef Probe probe
+    cdef uint32_t number
     if command.instance_hash == 0:
         return NONE
-    position = command.instance_hash & s.by_instance.mask
-    cell = s.by_instance.cells[position]
-    while cell:
-        if <uint32_t>(cell >> 32) == command.instance_hash and is_same_instance(s, <uint32_t>cell - 1, command):
-            return <uint32_t>cell - 1
-        position = (position + 1) & s.by_instance.mask
-        cell = s.by_instance.cells[position]
-    return NONE
+    probe_begin(&probe, &s.by_instance, command.instance_hash)
+    number = probe_next(&probe)
+    while number != NONE and not is_same_instance(s, number, command):
+        number = probe_next(&probe)
+    return number
 
 
 # --- how a holder sees its leases ----------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ def _limits():
 
 LIMITS = _limits()
 
+cdef enum:
+    TEXT_ROOM = TEXT_SIZE_MAX + ITEMS_MAX * PRODUCT_SIZE_MAX
+
 
 def siphash(bytes secret, bytes data):
     """The ledger's keyed hash, 16 bytes: so that tests can hold it against the published vectors."""
@@ -69,7 +72,7 @@ cdef class Batch:
         self.count_max = <uint32_t>_checked("count_max", count_max, 1, BATCH_MAX)
         self.commands = <Command*>calloc(self.count_max, sizeof(Command))
         self.outcomes = <Outcome*>calloc(self.count_max, sizeof(Outcome))
-        self.texts = <uint8_t*>malloc(self.count_max * TEXT_SIZE_MAX)
+        self.texts = <uint8_t*>malloc(self.count_max * TEXT_ROOM)
         self.space.leases = <LeaseOut*>malloc(self.count_max * LEASES_OF_SESSION_MAX * sizeof(LeaseOut))
         self.space.unavailable = <DenialRecord*>malloc(self.count_max * ITEMS_MAX * sizeof(DenialRecord))
         if not (self.commands and self.outcomes and self.texts and self.space.leases and self.space.unavailable):
@@ -92,61 +95,56 @@ cdef class Batch:
         self.space.lease_count = self.space.unavailable_count = 0
         self.names.clear()
 
-    cdef Command* _next(self) except NULL:
+    cdef Command* _next(self, Ledger ledger, uint8_t verb, bytes request_id, bytes salt) except NULL:
+        cdef Command* command
         if self.count >= self.count_max:
             raise ValueError(f"the batch holds {self.count_max} commands, and no more")
+        command = &self.commands[self.count]
+        memset(command, 0, sizeof(Command))
+        command.verb = verb
+        command.text = self.texts + self.count * TEXT_ROOM
+        memcpy(command.request_id, PyBytes_AS_STRING(request_id), len(request_id))
+        if salt:
+            siphash128(ledger.state.secret, <const uint8_t*>PyBytes_AS_STRING(salt), len(salt), command.salt)
         self.count += 1
-        memset(&self.commands[self.count - 1], 0, sizeof(Command))
-        return &self.commands[self.count - 1]
+        return command
 
     def add_open(
         self, Ledger ledger not None, *, bytes request_id, bytes user, bytes host, products, bytes app=b"",
         bytes label=b"", bytes identity=b"", bytes instance_id=b"", ttl_ns=0, priority=0, bytes salt=b"",
     ):
         """As `Ledger.open`, whose answer comes with `Ledger.execute`."""
-        cdef Names names
         cdef Command* command
         _check_sizes(request_id, salt)
-        kept = _name_bytes(products)
-        command = self._next()
-        command.text = self.texts + (self.count - 1) * TEXT_SIZE_MAX
+        names = _name_bytes(products)
+        command = self._next(ledger, VERB_OPEN, request_id, salt)
         _put_texts(command, <uint8_t*>command.text, (user, host, app, label, instance_id, identity))
-        _put_names(command, &names, kept)
+        _put_names(command, <uint8_t*>command.text + TEXT_SIZE_MAX, names)
         if not 0 <= ttl_ns <= TTL_MAX_NS:
             command.invalid = command.invalid or INVALID_TTL
             ttl_ns = 0
         if not 0 <= priority < PRIORITY_LEVELS:
             command.invalid = command.invalid or INVALID_PRIORITY
             priority = 0
+        command.ttl = ttl_ns
         command.priority = priority
-        seal_open(
-            ledger.state, command, &names, <const uint8_t*>PyBytes_AS_STRING(request_id), ttl_ns,
-            <const uint8_t*>PyBytes_AS_STRING(salt), len(salt),
-        )
         self.names.append(products)
 
     def add_renew(self, Ledger ledger not None, bytes session_id, change_version=0):
         """As `Ledger.renew`."""
-        cdef Command* command = self._next()
-        command.verb = VERB_RENEW
-        command.fence = ledger._fence_of(session_id)
+        cdef Command* command = self._next(ledger, VERB_RENEW, b"", b"")
+        _put_session_id(command, session_id)
         command.change_version = min(max(change_version, 0), 2**63)
         self.names.append(())
 
     cdef _add_in_session(self, Ledger ledger, uint8_t verb, bytes session_id, bytes request_id, products, bytes salt):
-        cdef Names names
         cdef Command* command
-        cdef bytes padded = session_id if len(session_id) == SESSION_ID_SIZE else bytes(SESSION_ID_SIZE)
         _check_sizes(request_id, salt)
-        kept = _name_bytes(products)
-        command = self._next()
-        names.count = 0
+        names = _name_bytes(products)
+        command = self._next(ledger, verb, request_id, salt)
+        _put_session_id(command, session_id)
         if verb != VERB_CLOSE:
-            _put_names(command, &names, kept)
-        seal_in_session(
-            ledger.state, command, verb, <const uint8_t*>PyBytes_AS_STRING(padded),
-            <const uint8_t*>PyBytes_AS_STRING(request_id), &names, <const uint8_t*>PyBytes_AS_STRING(salt), len(salt),
-        )
+            _put_names(command, <uint8_t*>command.text, names)
         self.names.append(products)
 
     def add_acquire(self, Ledger ledger not None, bytes session_id, bytes request_id, products, bytes salt=b""):
@@ -171,11 +169,13 @@ cdef class Batch:
 
     def session_ids(self):
         """32 bytes a command: the session id of each GRANTED, zeros elsewhere."""
-        cdef bytes result = PyBytes_FromStringAndSize(NULL, self.count * SESSION_ID_SIZE)
+        cdef bytearray result = bytearray(self.count * SESSION_ID_SIZE)
+        cdef uint8_t* target = result
         cdef uint32_t i
         for i in range(self.count):
-            memcpy(PyBytes_AS_STRING(result) + i * SESSION_ID_SIZE, self.outcomes[i].session_id, SESSION_ID_SIZE)
-        return result
+            if self.outcomes[i].status == STATUS_GRANTED:
+                memcpy(target + i * SESSION_ID_SIZE, self.outcomes[i].session_id, SESSION_ID_SIZE)
+        return bytes(result)
 
     def answer(self, Ledger ledger not None, uint32_t index):
         """The answer to one command, as a value."""
@@ -236,8 +236,9 @@ cdef _put_texts(Command* command, uint8_t* target, tuple parts):
         command.text_size += len(part)
 
 
-cdef _put_names(Command* command, Names* names, list products):
-    """Points into the bytes of `products`, which the caller keeps."""
+cdef _put_names(Command* command, uint8_t* target, list products):
+    """Copies the ids behind each other, or marks that they break their bounds."""
+    cdef Names* names = &command.names
     cdef bytes name
     names.count = 0
     if not 1 <= len(products) <= ITEMS_MAX or not all([1 <= len(name) <= PRODUCT_SIZE_MAX for name, _ in products]):
@@ -245,10 +246,18 @@ cdef _put_names(Command* command, Names* names, list products):
             command.invalid = INVALID_PRODUCTS
         return
     for name, is_optional in products:
-        names.bytes[names.count] = <const uint8_t*>PyBytes_AS_STRING(name)
+        memcpy(target, PyBytes_AS_STRING(name), len(name))
+        names.bytes[names.count] = target
         names.sizes[names.count] = len(name)
         command.optional |= is_optional << names.count
         names.count += 1
+        target += len(name)
+
+
+cdef _put_session_id(Command* command, bytes session_id):
+    """One of another size stays all zeros, which is never genuine: the MAC of fence 0 is not zero."""
+    if len(session_id) == SESSION_ID_SIZE:
+        memcpy(command.session_id, PyBytes_AS_STRING(session_id), SESSION_ID_SIZE)
 
 
 cdef _lease_view(Ledger ledger, const LeaseOut* view):
@@ -476,6 +485,7 @@ cdef class Ledger:
         """All commands of the batch, in order, under one hold of the mutex."""
         batch.space.lease_count = batch.space.unavailable_count = 0
         with nogil:
+            seal_all(self.state, batch.commands, batch.count)
             pthread_mutex_lock(&self.mutex)
             execute_all(self.state, now_ns, batch.commands, batch.outcomes, &batch.space, batch.count)
             pthread_mutex_unlock(&self.mutex)

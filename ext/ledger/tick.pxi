@@ -117,9 +117,21 @@ cdef bint advance(State* s) noexcept nogil:
     return budget == 0 or rekeys == 0
 
 
+cdef int64_t denials_due(State* s) noexcept nogil:
+    """When the first pending count of denials can be recorded: as soon as its second is over."""
+    cdef DenialBucket* bucket
+    cdef int64_t due = INT64_MAX
+    cdef uint32_t i
+    for i in range(s.product_count + 1):
+        bucket = &s.products[i].bucket if i < s.product_count else &s.unknown_bucket
+        if bucket.pending_count:
+            due = min(due, (bucket.second + 1) * NS_PER_SECOND)
+    return due
+
+
 cdef int64_t next_due(State* s) noexcept nogil:
     """When `advance` has something to do again, in raw time; s.raw if at once. Lazy deadlines may make it early."""
-    cdef int64_t due = INT64_MAX
+    cdef int64_t due = denials_due(s)
     cdef uint32_t i
     for i in range(s.pool_count):
         if s.pools[i].grace_count != grace_target(&s.pools[i]) or s.pools[i].used > s.pools[i].capacity + s.pools[i].grace_seats:

@@ -370,7 +370,7 @@ cdef void verb_close(State* s, const Command* command, Outcome* outcome) noexcep
         refuse_events_full(s, outcome)
     else:
         session_end(s, number, END_CLOSED)
-        if can_remember(s):
+        if can_remember_grant(s):
             request_remember(s, command, REQUEST_CLOSED, command.fence, END_CLOSED)
         outcome.status = STATUS_CLOSED
         outcome.fence = command.fence
@@ -378,7 +378,7 @@ cdef void verb_close(State* s, const Command* command, Outcome* outcome) noexcep
 
 
 cdef inline void execute_one(State* s, const Command* command, Workspace* space, Outcome* outcome) noexcept nogil:
-    memset(outcome, 0, sizeof(Outcome))
+    memset(outcome, 0, <size_t>(<char*>outcome.session_id - <char*>outcome))  # the rest is only read where it is set
     if command.verb == VERB_RENEW:
         verb_renew(s, command, space, outcome)
     elif command.verb == VERB_OPEN:
