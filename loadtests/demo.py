@@ -78,19 +78,23 @@ class Tour:
     def seats_are_summed(self) -> None:
         """Three keys, one sum for each product."""
         self._title("Three keys are plugged in, and have proven that they are there")
-        table = Table(box=None, header_style="dim")
-        for column in ("key", "state", "seats"):
-            table.add_column(column)
-        for seen in self.view.keys_seen():
-            seats = ", ".join(f"{product} {count}" for product, count in sorted(seen.seats.items()))
-            mark = "EMULATED " if seen.emulated else ""
-            state = admin_pb2.KeyState.Name(seen.state).removeprefix("KEY_STATE_").lower()
-            table.add_row(seen.thumbprint[:12], state, f"{mark}{seats}")
-        self.console.print(table)
+        self.console.print(self._table_of_keys())
         capacity = {name: product.capacity for name, product in self.view.products().items()}
         expected = {"crm": 10, "platform": 15, "telephony": 5}
         check(capacity == expected, f"capacity {expected}", capacity)
         self._seen("platform: 5 + 10 = 15 seats; crm 10; telephony 5")
+
+    def _table_of_keys(self) -> Table:
+        table = Table(box=None, header_style="dim")
+        for column in ("key", "identity", "state", "seats"):
+            table.add_column(column)
+        names = self.view.emulated_names()
+        for seen in sorted(self.view.keys_seen(), key=lambda one: names.get(one.thumbprint, "")):
+            seats = ", ".join(f"{product} {count}" for product, count in sorted(seen.seats.items()))
+            state = admin_pb2.KeyState.Name(seen.state).removeprefix("KEY_STATE_").lower()
+            check(seen.emulated, "the key says that it is EMULATED", seen.thumbprint)
+            table.add_row(names.get(seen.thumbprint, ""), f"{seen.thumbprint[:12]}...", state, f"{seats}  EMULATED")
+        return table
 
     def fifteen_log_in(self) -> None:
         """As many logins as there are seats."""

@@ -60,6 +60,12 @@ class BrokerView:
         answer = self._stub.ListKeys(admin_pb2.ListKeysRequest(), metadata=self._metadata, timeout=CALL_S)
         return list(answer.keys)
 
+    def emulated_names(self) -> dict[str, str]:
+        """Thumbprint -> name of the emulated keys."""
+        request = admin_pb2.ListEmulatedKeysRequest()
+        answer = self._stub.ListEmulatedKeys(request, metadata=self._metadata, timeout=CALL_S)
+        return {one.thumbprint: one.name for one in answer.keys}
+
     def session_count(self) -> int:
         """Open sessions."""
         answer = self._stub.GetBroker(admin_pb2.GetBrokerRequest(), metadata=self._metadata, timeout=CALL_S)
