@@ -75,6 +75,21 @@ def test_operation_that_a_backend_does_not_have_is_unsupported(fleet: TokenFleet
         UsbLink.open(backend, find_interfaces(backend)[0])
 
 
+@pytest.mark.parametrize(("asked_size", "buffer_size"), [(271, 320), (3072, 3072), (1, 64)])
+def test_read_buffer_is_rounded_up_to_whole_packets(fleet: TokenFleet, asked_size: int, buffer_size: int) -> None:
+    fleet.create("only")
+    backend = EmulatedBackend(fleet)
+    sizes: list[int] = []
+
+    def reading(_handle: object, _endpoint: int, _interface: int, buffer: Any, _wait_ms: int) -> int:
+        sizes.append(len(buffer))
+        return 0
+
+    backend.bulk_read = reading  # type: ignore[method-assign]
+    assert UsbLink.open(backend, find_interfaces(backend)[0]).read(asked_size, 100) == b""
+    assert sizes == [buffer_size]
+
+
 def test_write_that_is_cut_short_is_not_answering(fleet: TokenFleet) -> None:
     fleet.create("only")
     backend = EmulatedBackend(fleet)
