@@ -1,5 +1,4 @@
-"""A real site's mixture: single products, bundles, optional products, products taken and given back inside a session,
-retries of one request, apps that crash and come back as the same instance.
+"""A real site's mixture: bundles, optional products, products for a while, retries, crashed apps that come back.
 
 Each of these breaks the run if the broker breaks its promise: a bundle is whole, a retry is the same session,
 a superseded session is over.
