@@ -65,7 +65,7 @@ def extensions() -> list[Extension]:
 
     return cythonize(
         wanted,
-        include_path=["ext"],
+        include_path=["ext", "ext/ledger"],
         language_level=3,
         annotate=is_set("USHER_ANNOTATE"),
     )
