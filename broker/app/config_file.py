@@ -82,10 +82,11 @@ class _Reading:
         return section(**found)
 
     def _tls(self, dotted: str, members: Mapping[str, Any]) -> TlsSettings:
+        tls = self._section(dotted, members, TlsSettings)
         for needed in ("certificate", "private_key"):
             if needed not in members:
                 self._fault(f"{dotted}.{needed}", "is missing", "TLS needs a certificate and its private key")
-        return self._section(dotted, members, TlsSettings)
+        return tls
 
     def _entry(self, found: dict[str, Any], dotted: str, member: str, value: object, read: Any) -> None:
         try:

@@ -1,0 +1,174 @@
+"""The data directory: made once, kept, locked, and damaged in every way."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from broker.app import data_directory
+from broker.app.data_directory import GENERATION_MAX, opened, read_run_file, read_token
+from broker.errors import AlreadyRunning, DataDirectoryError
+from tests.support.broker_process import process_environment
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_first_start_makes_everything_that_a_broker_is(tmp_path: Path) -> None:
+    with opened(tmp_path / "state" / "usher") as directory:
+        assert len(directory.broker_id) == 8
+        assert len(directory.secret) == 16
+        assert directory.generation == 1
+        assert len(directory.admin_token) >= 40
+    path = tmp_path / "state" / "usher"
+    assert mode_of(path) == 0o700
+    assert mode_of(path / "secret") == 0o600
+    assert mode_of(path / "admin.token") == 0o600
+    assert read_token(path) == directory.admin_token
+
+
+def test_restart_keeps_identity_and_secrets_and_grows_the_generation(tmp_path: Path) -> None:
+    with opened(tmp_path) as first:
+        pass
+    with opened(tmp_path) as second:
+        pass
+    assert (second.broker_id, second.secret, second.admin_token) == (first.broker_id, first.secret, first.admin_token)
+    assert second.generation == first.generation + 1
+
+
+def test_two_directories_share_no_secret(tmp_path: Path) -> None:
+    with opened(tmp_path / "a") as a, opened(tmp_path / "b") as b:
+        assert a.broker_id != b.broker_id
+        assert a.secret != b.secret
+        assert a.admin_token != b.admin_token
+
+
+def test_second_broker_on_a_directory_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    with opened(tmp_path), pytest.raises(AlreadyRunning, match=rf"process {os.getpid()}\)") as caught, opened(tmp_path):
+        pass
+    assert caught.value.pid == os.getpid()
+
+
+def test_refused_second_broker_changes_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as first:
+        first.write_run_file({"pid": 1})
+        with pytest.raises(AlreadyRunning), opened(tmp_path):
+            pass
+        assert read_run_file(tmp_path) == {"pid": 1}
+    with opened(tmp_path) as later:
+        assert later.generation == first.generation + 1
+
+
+def test_lock_of_a_killed_process_is_free_again(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib\nfrom broker.app.data_directory import opened\n"
+        f"with opened(pathlib.Path({str(tmp_path)!r})):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=process_environment()
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(AlreadyRunning, match=str(holder.pid)), opened(tmp_path):
+        pass
+    holder.kill()
+    holder.communicate()
+    with opened(tmp_path) as directory:
+        assert directory.generation == 2
+
+
+@pytest.mark.parametrize("name", ["secret", "admin.token"])
+def test_secret_that_others_can_read_is_refused(tmp_path: Path, name: str) -> None:
+    with opened(tmp_path):
+        pass
+    (tmp_path / name).chmod(0o640)
+    with pytest.raises(DataDirectoryError, match="can be read by others than its owner; delete it to get a new one"), opened(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("broker.id", "zz"),
+        ("broker.id", "00112233"),
+        ("broker.id", ""),
+        ("secret", "00" * 15),
+        ("generation", "one"),
+        ("generation", ""),
+        ("admin.token", "short"),
+        ("admin.token", "x" * 20 + " " + "x" * 20),
+    ],
+)
+def test_damaged_file_is_named_and_never_replaced_by_itself(tmp_path: Path, name: str, text: str) -> None:
+    with opened(tmp_path):
+        pass
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataDirectoryError, match="is damaged") as caught, opened(tmp_path):
+        pass
+    assert caught.value.path == tmp_path / name
+    assert (tmp_path / name).read_text() == text
+
+
+def test_secret_behind_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("00" * 16)
+    elsewhere.chmod(0o600)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "secret").symlink_to(elsewhere)
+    with pytest.raises(DataDirectoryError, match="cannot be used"), opened(tmp_path / "data"):
+        pass
+
+
+def test_generation_beyond_what_a_fence_holds_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "generation").write_text(str(GENERATION_MAX - 1))
+    with opened(tmp_path) as last:
+        assert last.generation == GENERATION_MAX
+    with pytest.raises(DataDirectoryError, match="the most that a fence holds"), opened(tmp_path):
+        pass
+
+
+def test_generation_is_on_disk_before_the_broker_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real_sync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real_sync(descriptor)
+
+    monkeypatch.setattr(data_directory.os, "fsync", watch)
+    with opened(tmp_path):
+        assert str(tmp_path / "generation.new") in synced
+        assert synced[-1] == str(tmp_path)
+
+
+def test_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_text("")
+    with pytest.raises(DataDirectoryError, match="cannot be used: File exists"), opened(path):
+        pass
+
+
+def test_run_file_of_a_crash_is_gone_with_the_next_start(tmp_path: Path) -> None:
+    with opened(tmp_path) as directory:
+        directory.write_run_file({"admin": "127.0.0.1:1"})
+        assert read_run_file(tmp_path)["admin"] == "127.0.0.1:1"
+    with opened(tmp_path):
+        assert read_run_file(tmp_path) == {}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\udcff"])
+def test_run_file_that_is_none_reads_as_empty(tmp_path: Path, text: str) -> None:
+    (tmp_path / "running.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert read_run_file(tmp_path) == {}
+
+
+def test_repr_shows_no_secret(tmp_path: Path) -> None:
+    with opened(tmp_path) as directory:
+        shown = repr(directory)
+    assert directory.admin_token not in shown
+    assert directory.secret.hex() not in shown
+    assert str(directory.secret) not in shown
