@@ -4,9 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
+from broker.cli.commands import usher
+from tests.metrics.boards import dashboard_files
 from tests.metrics.programs import PROMETHEUS_DIRECTORY, RULE_TESTS_FILE, RULES_FILE, promtool
 from tests.metrics.promql import selectors
 from tests.metrics.readings import exposed
@@ -90,6 +93,20 @@ def test_runbook_has_a_chapter_for_the_alert(name: str):
     assert anchor == name.lower()
     for heading in ("**Means.**", "**Look.**", "**Do.**"):
         assert heading in chapters[name]
+
+
+def test_commands_of_the_runbook_and_the_dashboard_exist():
+    texts = [PROMETHEUS_DIRECTORY / "runbook.md", *dashboard_files()]
+    found = {words for path in texts for words in re.findall(r"`usher ([a-z]+(?: [a-z]+)?)", path.read_text())}
+    assert len(found) > 5
+    for words in found:
+        path = words.split()
+        command: click.Command = usher
+        while path:
+            assert isinstance(command, click.Group), words
+            next_command = command.get_command(click.Context(command), path.pop(0))
+            assert next_command, words
+            command = next_command
 
 
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.get("alert") or rule["record"]) for rule in RULES])
