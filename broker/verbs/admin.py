@@ -229,7 +229,8 @@ def _page_size(page_size: int) -> int:
 def _cursor(page_token: str) -> int:
     if not page_token:
         return 0
-    if not (page_token.isascii() and page_token.isdigit() and len(page_token) <= 18):
+    is_number = page_token.isascii() and page_token.isdigit() and len(page_token) <= 18
+    if not is_number or int(page_token) > bounds.CURSOR_MAX:
         raise invalid_field("page_token", "The page token must be one that the broker gave.")
     return int(page_token)
 

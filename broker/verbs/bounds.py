@@ -1,11 +1,21 @@
-"""The bounds of the verbs: what one message, one stream and one process may hold (design section 4, invariant 8)."""
+"""The bounds of the verbs: what one message, one stream and one process may hold (design section 4, invariant 8).
+
+What the ledger bounds too is taken from its table; the rest are bounds of messages and streams, which it does not know.
+"""
 
 from __future__ import annotations
 
-REQUEST_ID_SIZE = 16
-SESSION_ID_SIZE = 32
-PRODUCT_SIZE_MAX = 32
-PRODUCT_COUNT_MAX = 16
+from broker.limits import LIMITS
+
+REQUEST_ID_SIZE = LIMITS["REQUEST_ID_SIZE"]
+SESSION_ID_SIZE = LIMITS["SESSION_ID_SIZE"]
+PRODUCT_SIZE_MAX = LIMITS["PRODUCT_SIZE_MAX"]
+PRODUCT_COUNT_MAX = LIMITS["ITEMS_MAX"]
+USER_SIZE_MAX = LIMITS["USER_SIZE_MAX"]
+HOST_SIZE_MAX = LIMITS["HOST_SIZE_MAX"]
+APP_SIZE_MAX = LIMITS["APP_SIZE_MAX"]
+LABEL_SIZE_MAX = LIMITS["LABEL_SIZE_MAX"]
+INSTANCE_ID_SIZE_MAX = LIMITS["INSTANCE_ID_SIZE_MAX"]
 CLIENT_NONCE_SIZE_MAX = 32
 MACHINE_IDENTIFIER_COUNT_MAX = 8
 MACHINE_IDENTIFIER_SIZE_MAX = 64
@@ -28,8 +38,10 @@ ENDS_KEPT_MAX = 10_000
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 256
+CURSOR_MAX = LIMITS["RECORDS_CEILING"]
 SCANS_PER_PAGE_MAX = 16
 """Calls of `Ledger.sessions` for one page, 4,096 records each."""
 
-DURATION_NS_MAX = 2**62
-"""Longer durations are taken as this; the ledger shortens them further."""
+DURATION_NS_MAX = LIMITS["TTL_MAX_NS"]
+"""Longer durations are taken as this; the ledger shortens a ttl further. Any data plane must do the same, because the ttl
+that the ledger is given is part of a request's fingerprint."""

@@ -63,10 +63,12 @@ class EventPump:
         ledger: EventSource,
         wall_ns: Callable[[], int] = time.time_ns,
         kept_count_max: int = EVENTS_KEPT_MAX,
+        end_count_max: int = ENDS_KEPT_MAX,
     ) -> None:
         self._ledger = ledger
         self._wall_ns = wall_ns
         self._kept_count_max = kept_count_max
+        self._end_count_max = end_count_max
         self._kept: list[TimedEvent] = []
         self._last_sequence = 0
         self._ends: OrderedDict[int, EndReason] = OrderedDict()
@@ -144,7 +146,7 @@ class EventPump:
 
     def _remember_end(self, fence: int, reason: EndReason) -> None:
         self._ends[fence] = reason
-        if len(self._ends) > ENDS_KEPT_MAX:
+        if len(self._ends) > self._end_count_max:
             self._ends.popitem(last=False)
 
 

@@ -1,6 +1,6 @@
 """Requests of the API as arguments of the ledger: what is checked here, and the salt.
 
-The ledger checks what it counts (texts, products, ttl). Here is checked what it does not see: sizes of ids, durations,
+The ledger checks what it keeps (texts, products, ttl). Here is checked what it does not see: sizes of ids, durations,
 nonces, machine identifiers. Each fault is INVALID_ARGUMENT, INVALID_FIELD with the field named as in the .proto; checks go in
 the order of the fields' meaning, ids first.
 
@@ -85,6 +85,28 @@ def check_open(request: sessions_pb2.OpenRequest) -> None:
         raise invalid_field("machine_identifiers", "A machine identifier has at most 64 bytes.")
 
 
+def check_unasked(request: sessions_pb2.OpenRequest) -> None:
+    """What the ledger checks of an Open, in its order, for a request that is answered without asking it."""
+    holder = request.holder
+    texts = (
+        (InvalidField.USER, holder.user, 1, bounds.USER_SIZE_MAX),
+        (InvalidField.HOST, holder.host, 1, bounds.HOST_SIZE_MAX),
+        (InvalidField.APP, holder.app, 0, bounds.APP_SIZE_MAX),
+        (InvalidField.LABEL, holder.label, 0, bounds.LABEL_SIZE_MAX),
+        (InvalidField.INSTANCE_ID, request.instance_id, 0, bounds.INSTANCE_ID_SIZE_MAX),
+    )
+    for field, text, size_min, size_max in texts:
+        if not size_min <= len(text.encode()) <= size_max:
+            raise refused_field(field)
+    pairs = product_pairs(request.products)
+    is_bounded = len(pairs) <= bounds.PRODUCT_COUNT_MAX
+    names = {product for product, _ in pairs}
+    is_each_once = len(names) == len(pairs)
+    is_each_sized = all(1 <= len(product.encode()) <= bounds.PRODUCT_SIZE_MAX for product in names)
+    if not is_bounded or not is_each_once or not is_each_sized or all(is_optional for _, is_optional in pairs):
+        raise refused_field(InvalidField.PRODUCTS)
+
+
 def check_acquire(request: sessions_pb2.AcquireRequest) -> None:
     """What the ledger will not see of an Acquire."""
     check_session_id(request.session_id)
@@ -93,10 +115,8 @@ def check_acquire(request: sessions_pb2.AcquireRequest) -> None:
 
 
 def product_pairs(products: Sequence[types_pb2.ProductRequest]) -> list[tuple[str, bool]]:
-    """(id, is_optional) for the ledger. Too many are refused here, before they cost anything."""
-    if len(products) > bounds.PRODUCT_COUNT_MAX:
-        raise refused_field(InvalidField.PRODUCTS)
-    return [(wanted.product, wanted.optional) for wanted in products]
+    """(id, is_optional) for the ledger. One more than may be is enough for it to refuse: the rest cost nothing."""
+    return [(wanted.product, wanted.optional) for wanted in products[: bounds.PRODUCT_COUNT_MAX + 1]]
 
 
 def duration_ns(value: Duration, field: str) -> int:

@@ -157,8 +157,8 @@ class SessionVerbs:
         )
 
     def _waiting_unsupported(self, request: sessions_pb2.OpenRequest) -> types_pb2.Denial:
-        required = (wanted.product for wanted in request.products if not wanted.optional)
-        product = next(required, "")
+        requests.check_unasked(request)
+        product = next(wanted.product for wanted in request.products if not wanted.optional)
         pools = [pool for pool in self._ledger.pools() if pool.product == product]
         return denial_message(
             DenialView(

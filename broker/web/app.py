@@ -49,11 +49,13 @@ def build_http(*, door: JsonDoor, health: Callable[[], Health], metrics: Endpoin
         Route("/metrics", metrics, methods=["GET"]),
         *door.routes,
     ]
-    return Starlette(
+    application = Starlette(
         routes=routes,
         middleware=[Middleware(_HostMiddleware, host_check=door.host_check)],
         exception_handlers={HTTPException: _http_exception, HttpRefusal: _refusal},
     )
+    application.router.redirect_slashes = False  # a path that is not there is a clear 404, not another place to look
+    return application
 
 
 class _HostMiddleware:

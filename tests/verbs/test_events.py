@@ -1,0 +1,138 @@
+"""The event pump: nothing lost, nothing unbounded, the right number missed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from broker.model.words import EndReason, EventKind
+from broker.v1 import admin_pb2, sessions_pb2
+from broker.verbs.events import EventPump
+from tests.verbs.world import WALL_NS, World, fresh_id
+
+
+def close(world: World, session_id: bytes) -> None:
+    world.verbs.close(sessions_pb2.CloseRequest(session_id=session_id, request_id=fresh_id()))
+
+
+def test_events_come_in_order_with_the_wall_time_of_their_draining() -> None:
+    world = World(seats={"platform": 1})
+    watch = world.admin.watch_events(admin_pb2.WatchEventsRequest())
+    world.grant("platform")
+    world.pump.pump()
+    block = watch.ready()
+    assert block is not None
+    assert [timed.event.kind for timed in block.events] == [EventKind.SESSION_OPENED, EventKind.LEASE_STARTED]
+    assert {timed.unix_ns for timed in block.events} == {WALL_NS}
+    assert block.missed_count == 0
+    assert watch.ready() is None
+
+
+def test_a_watch_from_now_on_does_not_tell_what_was() -> None:
+    world = World(seats={"platform": 5})
+    world.grant("platform")
+    watch = world.pump.watch(0)
+    assert watch.ready() is None
+
+
+def test_a_watch_from_a_seen_sequence_goes_on_behind_it() -> None:
+    world = World(seats={"platform": 5})
+    world.grant("platform")
+    world.pump.pump()
+    middle = world.pump.last_sequence
+    world.grant("platform")
+    block = world.pump.watch(middle).ready()
+    assert block is not None
+    assert block.events[0].event.sequence == middle + 1
+    assert block.missed_count == 0
+
+
+def test_a_sequence_of_an_earlier_run_brings_all_that_is_kept() -> None:
+    world = World(seats={"platform": 5})
+    world.grant("platform")
+    block = world.pump.watch(10_000_000).ready()
+    assert block is not None
+    assert block.events[0].event.sequence == 1
+
+
+def test_what_is_no_longer_kept_is_counted_as_missed() -> None:
+    world = World(seats={"platform": 500})
+    pump = EventPump(ledger=world.ledger, wall_ns=lambda: WALL_NS, kept_count_max=10)
+    watch = pump.watch(0)
+    world.grant("platform")
+    pump.pump()
+    assert watch.ready() is not None
+    last = pump.last_sequence
+    for _ in range(50):
+        world.grant("platform")
+    pump.pump()
+    block = watch.ready()
+    assert block is not None
+    assert [timed.event.sequence for timed in block.events] == list(range(last + 91, last + 101))
+    assert block.missed_count == 90
+    assert len(pump._kept) < 20
+
+
+def test_a_block_is_no_longer_than_asked_for() -> None:
+    world = World(seats={"platform": 50})
+    watch = world.pump.watch(0)
+    for _ in range(10):
+        world.grant("platform")
+    world.pump.pump()
+    sizes = []
+    while (block := watch.ready(count_max=7)) is not None:
+        sizes.append(len(block.events))
+    assert sizes == [7, 7, 6]
+
+
+async def test_a_waiting_watch_wakes_when_events_come() -> None:
+    world = World(seats={"platform": 1})
+    running = asyncio.create_task(world.pump.run(interval_s=0.001))
+    watch = world.pump.watch(0)
+    coming = asyncio.create_task(watch.next())
+    await asyncio.sleep(0)
+    world.grant("platform")
+    block = await asyncio.wait_for(coming, 10)
+    assert block.events[0].event.user == b"ann"
+    running.cancel()
+
+
+def test_a_closed_watch_leaves_nothing_behind_in_the_pump() -> None:
+    world = World()
+    watch = world.pump.watch(0)
+    watch.close()
+    assert "0 watching" in repr(world.pump)
+
+
+def test_why_a_session_ended_is_remembered() -> None:
+    world = World(seats={"platform": 5})
+    grant = world.grant("platform")
+    fence = world.ledger.session_fence(grant.session_id)
+    assert world.pump.end_reason(fence) is None
+    close(world, grant.session_id)
+    world.pump.pump()
+    assert world.pump.end_reason(fence) is EndReason.CLOSED
+
+
+def test_only_so_many_ends_are_remembered() -> None:
+    world = World(seats={"platform": 5})
+    pump = EventPump(ledger=world.ledger, end_count_max=3)
+    fences = []
+    for _ in range(5):
+        grant = world.grant("platform")
+        fences.append(world.ledger.session_fence(grant.session_id))
+        close(world, grant.session_id)
+    pump.pump()
+    assert [pump.end_reason(fence) for fence in fences] == [None, None, *[EndReason.CLOSED] * 3]
+
+
+def test_one_call_of_the_pump_is_bounded_and_says_that_there_is_more() -> None:
+    count = 7000
+    sizes = dict.fromkeys(("sessions_max", "leases_max", "charges_max", "requests_max"), count)
+    world = World(seats={"platform": count}, event_ring_size=8 * 1024 * 1024, **sizes)
+    for _ in range(count):
+        world.grant("platform")
+    assert world.pump.pump()
+    assert 0 < world.pump.last_sequence < world.ledger.counters().event_total
+    while world.pump.pump():
+        pass
+    assert world.pump.last_sequence == world.ledger.counters().event_total
