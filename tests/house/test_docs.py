@@ -7,8 +7,11 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 
+from broker.cli.commands import usher
+from broker.exit_codes import ExitCode
 from tests.house.source_tree import ROOT, name_of
 
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "deploy").rglob("*.md"))]
@@ -61,6 +64,33 @@ def test_named_files_exist(path: Path) -> None:
     folders = "|".join(TOP_FOLDERS)
     named = re.findall(rf"`((?:{folders})/[\w./-]*)`", path.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def complaint_about(words: list[str]) -> str:
+    """What is wrong with a command line of `usher` as far as its commands and options go; empty if nothing is."""
+    command: click.Command = usher
+    context = click.Context(command)
+    while isinstance(command, click.Group) and words and re.fullmatch(r"[a-z-]+", words[0]) and words[0][0] != "-":
+        found = command.get_command(context, words[0])
+        if found is None:
+            return f"no command {words[0]}"
+        command, words = found, words[1:]
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known | {"--help"}]
+    return f"no option {unknown[0]}" if unknown else ""
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_named_usher_commands_and_options_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    lines = [*re.findall(r"`usher ([^`]+)`", text), *re.findall(r"^usher ([^#\n]+)", text, re.MULTILINE)]
+    complaints = {line: complaint_about(line.split()) for line in lines}
+    assert {line: complaint for line, complaint in complaints.items() if complaint} == {}
+
+
+def test_documented_exit_statuses_are_those_of_the_program() -> None:
+    section = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8").partition("## Exit status")[2]
+    assert {int(number) for number in re.findall(r"\b(\d+) [a-z]", section)} == {code.value for code in ExitCode}
 
 
 def test_every_document_that_was_promised_is_there() -> None:
