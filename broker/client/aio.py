@@ -224,6 +224,7 @@ class AsyncSession:
         if answer.WhichOneof("result") == "denial":
             raise Denied(denial_of(answer.denial))
         self._state.on_acquired(answer.acquired)
+        self._client._renewer.hasten(self._state)
         return Acquired(leases_of(answer.acquired.leases), denials_of(answer.acquired.unavailable))
 
     async def release(self, product: str) -> bool:
@@ -377,6 +378,10 @@ class _Renewer:
 
     def remove(self, state: SessionState) -> None:
         self._keeper.remove(state.session_id)
+        self._changed.set()
+
+    def hasten(self, state: SessionState) -> None:
+        self._keeper.hasten_if_in_doubt(state, time.monotonic_ns())
         self._changed.set()
 
     async def stop(self) -> None:

@@ -69,6 +69,14 @@ class Keeper:
             self._sent.pop(session_id, None)
             self._forgotten.append(session_id)
 
+    def hasten_if_in_doubt(self, state: SessionState, now_ns: int) -> None:
+        """Renews at once a session that its news alone do not explain; after the answer, if one is under way."""
+        entry = self._entries.get(state.session_id)
+        if entry is not None and state.is_in_doubt and entry.sent_ns is None:
+            state.is_in_doubt = False
+            entry.due_ns = now_ns
+            self._put(entry)
+
     def compose(self, now_ns: int) -> sessions_pb2.KeepAliveRequest | None:
         """The message to send now, or None. Call again until None."""
         request = sessions_pb2.KeepAliveRequest()
@@ -103,6 +111,7 @@ class Keeper:
             if entry is not None:
                 news += [(entry.state, one) for one in entry.state.on_notice(notice)]
                 self._drop_if_over(entry.state)
+                self.hasten_if_in_doubt(entry.state, now_ns)
         return news
 
     def on_stream_lost(self, now_ns: int) -> News:
@@ -131,6 +140,7 @@ class Keeper:
             notices = state.on_renewed(result.renewed, sent_ns)
             entry.due_ns = now_ns + state.renew_interval_ns
             self._put(entry)
+            self.hasten_if_in_doubt(state, now_ns)
         self._drop_if_over(state)
         return [(state, notice) for notice in notices]
 

@@ -73,6 +73,12 @@ class Renewer:
             self._keeper.remove(state.session_id)
             self.condition.notify_all()
 
+    def hasten(self, state: SessionState) -> None:
+        """Renews a session at once if what is known of it is in doubt."""
+        with self.condition:
+            self._keeper.hasten_if_in_doubt(state, time.monotonic_ns())
+            self.condition.notify_all()
+
     def stop(self) -> None:
         """Ends the stream and the thread."""
         with self.condition:

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from pathlib import PurePath
-from typing import Required, TypedDict, TypeVar
+from typing import TypedDict, TypeVar
 
 from broker.client.errors import InvalidRequest
 from broker.client.values import duration
@@ -52,13 +52,18 @@ def product_requests(products: Iterable[str], optional: Iterable[str]) -> list[t
     ]
 
 
-class Login(TypedDict, total=False):
+class _Needed(TypedDict):
+    """What every login says."""
+
+    user: str
+    """The person: a login name."""
+    products: Iterable[str]
+    """Product ids that the session needs: all of them or nothing."""
+
+
+class Login(_Needed, total=False):
     """The arguments of `open`, sync and asyncio. Durations in seconds; sizes as in proto/broker/v1."""
 
-    user: Required[str]
-    """The person: a login name."""
-    products: Required[Iterable[str]]
-    """Product ids that the session needs: all of them or nothing."""
     optional: Iterable[str]
     """Product ids that are welcome where available."""
     host: str | None
@@ -127,7 +132,7 @@ def close_request(session_id: bytes) -> sessions_pb2.CloseRequest:
 
 def _check_names(login: Login) -> None:
     missing = sorted(Login.__required_keys__ - login.keys())
-    unknown = sorted(login.keys() - Login.__annotations__.keys())
+    unknown = sorted(login.keys() - Login.__required_keys__ - Login.__optional_keys__)
     if missing or unknown:
         what = "missing" if missing else "unknown"
         raise TypeError(f"open() {what} argument: {', '.join(missing or unknown)}")

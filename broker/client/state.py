@@ -13,8 +13,11 @@ UNCONFIRMED is not LOST: a broker that comes back, or whose clock stood still (s
 and only it can say. `confirmed_until_ns` counts from when the confirmed request was sent, so it errs on the careful side.
 
 News about leases comes by three ways that may overtake each other: answers to Renew, pushed notices, answers to
-Acquire and Release. Each carries the session's change version; `_ended_at` keeps the version at which the broker ended
-a product, so that an older Acquire answer cannot bring it back.
+Acquire and Release. Each carries the session's change version, which the broker raises when it ends a lease. So:
+
+* an Acquire answer older than the end of a product cannot bring it back (`_ended_at`);
+* the end of a product, told with no newer version than its Acquire, may be that of an earlier lease (a notice carries the
+  version that its stream last saw): it is doubtful, not believed, and the broker is asked at once (`is_in_doubt`).
 """
 
 from __future__ import annotations
@@ -65,7 +68,10 @@ class SessionState:
         self.end_reason = ""
         self.confirmed_until_ns = sent_ns + self.ttl_ns + self.renew_grace_ns
         self._leases: dict[str, Lease] = {lease.product: lease for lease in leases_of(grant.leases)}
+        self._acquired_at: dict[str, int] = {}
         self._ended_at: dict[str, int] = {}
+        self.is_in_doubt = False
+        """A renewal now would tell what news alone cannot. The keeper clears it."""
 
     @property
     def leases(self) -> tuple[Lease, ...]:
@@ -139,10 +145,13 @@ class SessionState:
         for lease in leases_of(answer.leases):
             if self._ended_at.get(lease.product, 0) <= answer.change_version:
                 self._leases[lease.product] = lease
+                self._acquired_at[lease.product] = answer.change_version
+        self.is_in_doubt = True
 
     def on_released(self, product: str) -> None:
         """A product was given back."""
         self._leases.pop(product, None)
+        self._acquired_at.pop(product, None)
 
     def on_closed(self) -> None:
         """The app closed the session: no more news."""
@@ -172,6 +181,9 @@ class SessionState:
         return [self._healed(lease)]
 
     def _on_lease_ended(self, lease: Lease, version: int) -> list[Notice]:
+        if lease.product in self._leases and version <= self._acquired_at.get(lease.product, -1):
+            self.is_in_doubt = True
+            return []
         self._ended_at[lease.product] = max(self._ended_at.get(lease.product, 0), version)
         if self._leases.pop(lease.product, None) is None:
             return []

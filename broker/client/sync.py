@@ -233,6 +233,7 @@ class Session:
             raise Denied(denial_of(answer.denial))
         with self._lock:
             self._state.on_acquired(answer.acquired)
+        self._client._renewer.hasten(self._state)
         return Acquired(leases_of(answer.acquired.leases), denials_of(answer.acquired.unavailable))
 
     def release(self, product: str) -> bool:

@@ -9,6 +9,7 @@ stands in the local network. Pure but for reading certificate files.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import grpc
@@ -46,14 +47,13 @@ class Tls:
 
 
 def full_target(target: str) -> str:
-    """The target with the default port, where it names none. Other schemes (unix:, dns:///) stay as they are."""
-    if target.startswith(("unix:", "unix-abstract:", "vsock:", "dns:")) or "://" in target:
-        return target
+    """The target with the default port, where it is a bare host or address. Anything else is grpc's to understand."""
     if target.startswith("["):
         return target if "]:" in target else f"{target}:{DEFAULT_PORT}"
-    if target.count(":") > 1:
-        return f"[{target}]:{DEFAULT_PORT}"
-    return target if ":" in target else f"{target}:{DEFAULT_PORT}"
+    try:
+        return f"[{IPv6Address(target)}]:{DEFAULT_PORT}"
+    except ValueError:
+        return target if ":" in target else f"{target}:{DEFAULT_PORT}"
 
 
 def channel_options(tls: Tls | None) -> list[tuple[str, int | str]]:
