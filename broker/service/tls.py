@@ -43,7 +43,7 @@ def identity_of(auth_context: Mapping[str, Iterable[bytes]]) -> str:
     for name in _IDENTITY_PROPERTIES:
         for value in auth_context.get(name, ()):
             if value:
-                return value.decode("utf-8", "replace")
+                return value.decode("utf-8", "backslashreplace")
     raise VerbError(
         "UNAUTHENTICATED",
         "IDENTITY_REQUIRED",
