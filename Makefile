@@ -10,7 +10,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 PY := $(BIN)/python
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Only where tools call each other: what `make run` prints to try must fit the caller's own PATH.
+lint test load docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Where `make run` keeps its broker: keys, licences, tokens. `make clean` throws it away.
 RUN_DIR ?= build/run
@@ -31,7 +32,6 @@ build-debug:  ## compile without optimisation, with asserts and bounds checks ar
 
 run:  ## a broker with emulated keys on this machine, until Ctrl-C
 	@tools/setup broker
-	@mkdir -p $(RUN_DIR)
 	@exec $(BIN)/usher serve --emulate --data-dir $(RUN_DIR) $(ARGS)
 
 demo:  ## a guided tour: 15 seats, 16 logins, a key pulled, an app killed; status 0 if all is as said

@@ -11,6 +11,7 @@ SIGKILL if that is not heard. `BrokerView` alone works on any broker whose admin
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -152,7 +153,9 @@ def own_broker(
     log_path = directory / "broker.log"
     command = [sys.executable, "-m", "broker.cli.main", "serve", "--emulate", "--config", str(config_path)]
     with log_path.open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=own_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
     try:
         broker = await_serving(process, directory / "data", log_path)
         broker.view.await_proven()
@@ -162,6 +165,11 @@ def own_broker(
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def own_environment() -> dict[str, str]:
+    """The caller's, without what he has set for his own broker: USHER_DATA_DIR goes before a configuration."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("USHER_")}
 
 
 def config_text(directory: Path, keys: Sequence[Mapping[str, Any]], ttl_s: float, renew_grace_s: float) -> str:
