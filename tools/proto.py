@@ -48,7 +48,7 @@ def generate(folder: Path) -> int:
         f"--mypy_grpc_out={folder}",
         *protos(),
     ]
-    return int(protoc.main(arguments))
+    return int(protoc.main(arguments))  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
