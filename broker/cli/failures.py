@@ -26,7 +26,9 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_code
     for kind, code, remedy in _CLIENT:
         if isinstance(error, kind):
-            return _with(str(error), remedy), code
+            # A broker that answers with a reason is running, and is the right one.
+            said = getattr(error, "reason", "") if isinstance(error, errors.Unreachable) else ""
+            return _with(str(error), "" if said else remedy), code
     if _is_licence_error(error):
         return str(error), ExitCode.CONFIG
     if isinstance(error, OSError):

@@ -15,7 +15,8 @@ from broker.v1 import admin_pb2
 
 COLUMNS = ("Key", "State", "Seats", "Last proof", "Where", "What", "Why")
 THUMBPRINT_SHOWN = 11
-WITH_DASHES = {"ignore_unknown_options": True}  # one thumbprint in 64 begins with a dash
+# One thumbprint in 64 begins with a dash, and its letters are no options, not even -h.
+WITH_DASHES = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 
 
 @click.group(invoke_without_command=True)

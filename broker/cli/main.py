@@ -6,7 +6,6 @@ A client-only install lacks the command line's libraries; that, too, is a senten
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -19,7 +18,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import click
 
         from broker.cli.commands import usher
-        from broker.cli.failures import explain
     except ModuleNotFoundError as error:
         return _say_missing(error)
     try:
@@ -32,11 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has left (`usher sessions | head`); nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # How click and rich leave when the reader of our output has left (`usher sessions | head`): it had enough.
         return ExitCode.DONE
+    except ModuleNotFoundError as error:
+        return _say_missing(error)
     except Exception as error:
+        from broker.cli.failures import explain
+
         sentence, code = explain(error)
         print(f"usher: {sentence}", file=sys.stderr)
         return code

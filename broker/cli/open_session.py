@@ -6,10 +6,11 @@ when the sessions were closed, 3 when seats were denied, 10 when a session was l
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from broker.cli.output import print_json_line, say, span
 from broker.exit_codes import ExitCode
 
 SESSIONS_MAX = 10_000
+PATIENCE = client.RetryPolicy(total_s=5.0)  # somebody sits and waits
 
 
 @click.command("open")
@@ -60,12 +62,12 @@ def open_session(
     """
     reach = Reach(None, data_dir, None, tls_ca, tls_certificate, tls_private_key)
     report = _Report(is_json)
-    with client.Client(clients_address(broker, data_dir), tls=tls_of(reach)) as one:
+    with _until_signalled(report.is_over), _client(reach, broker) as one:
         try:
             for name in _users(user or getpass.getuser(), count):
-                report.granted(
-                    one.open(user=name, products=products, optional=optional, on_notice=report.notice, **holder), name
-                )
+                if not report.is_over.is_set():
+                    session = one.open(user=name, products=products, optional=optional, on_notice=report.notice, **holder)
+                    report.granted(session, name)
         except client.Denied as denied:
             report.denied(denied.denial)
             return ExitCode.DENIED
@@ -73,6 +75,31 @@ def open_session(
         open_count = one.session_count
     report.closed(open_count)
     return ExitCode.SESSION_LOST if report.has_lost else ExitCode.DONE
+
+
+def _client(reach: Reach, broker: str | None) -> client.Client:
+    return client.Client(clients_address(broker, reach.data_dir), tls=tls_of(reach), retry=PATIENCE)
+
+
+@contextlib.contextmanager
+def _until_signalled(is_over: threading.Event) -> Iterator[None]:
+    """The first signal to stop sets the event, also amid an Open whose grant must then be closed; a second one kills."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop(*_: object) -> None:
+        is_over.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        restore()
 
 
 def _users(user: str, count: int | None) -> Sequence[str]:
@@ -89,14 +116,9 @@ class _Report:
     is_over: threading.Event = field(default_factory=threading.Event)
 
     def hold(self, hold_s: float | None) -> None:
-        """Waits for the end of the time, an interrupt, SIGTERM, or the loss of every session."""
-        before = {number: signal.signal(number, lambda *_: self.is_over.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            self._check_lost()
-            self.is_over.wait(hold_s)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Waits for the end of the time, a signal, or the loss of every session."""
+        self._check_lost()
+        self.is_over.wait(hold_s)
 
     def granted(self, session: client.Session, user: str) -> None:
         self.sessions[session.public_id] = session

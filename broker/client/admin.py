@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from broker.client.errors import translate
+from broker.client.errors import NotFound, SessionLost, translate
 from broker.client.target import Tls, channel_credentials, channel_options
 from broker.v1 import admin_pb2, admin_pb2_grpc
 
@@ -69,7 +69,12 @@ class AdminClient:
 
     def revoke(self, public_id: str, reason: str = "") -> None:
         """Ends a session at once. NotFound if there is none."""
-        self._call(self._stub.RevokeSession, admin_pb2.RevokeSessionRequest(public_id=public_id, reason=reason))
+        request = admin_pb2.RevokeSessionRequest(public_id=public_id, reason=reason)
+        try:
+            self._call(self._stub.RevokeSession, request)
+        except SessionLost as lost:
+            # The caller's own session would be lost; another's is just not there.
+            raise NotFound(str(lost), "SESSION_NOT_FOUND") from lost
 
     def watch(self, after_sequence: int = 0) -> Iterator[admin_pb2.WatchEventsResponse]:
         """Events as they happen, until the broker stops (Unreachable) or the client is closed."""
