@@ -107,11 +107,11 @@ class Capacity:
         """What the passing of raw time does to them, in the order of their numbers."""
         for number in sorted(self.sources):
             source = self.sources[number]
-            before = self.seats(source.pool)
             if source.state is SourceState.PROVEN and self._clock.raw_ns >= source.proven_until_ns:
+                before = self.seats(source.pool)
                 source.state = SourceState.LAPSED
+                self._tell_change(source.pool, before, source.cause)
             self._give_up_if_due(source)
-            self._tell_change(source.pool, before, source.cause)
 
     def _give_up_if_due(self, source: Source) -> None:
         if source.state is SourceState.LAPSED and self._clock.raw_ns >= source.grace_until_ns:

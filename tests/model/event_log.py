@@ -37,7 +37,8 @@ class EventLog:
         self.dropped_total = 0
 
     def has_room(self, size: int) -> bool:
-        return self.size + size + RESERVE_SIZE <= self._ring_size
+        """Beside the reserve. What tells nothing needs no room, even where the reserve is in use."""
+        return size == 0 or self.size + size + RESERVE_SIZE <= self._ring_size
 
     def need(self, size: int) -> None:
         if not self.has_room(size):

@@ -145,9 +145,8 @@ class LedgerModel:
         salt: bytes = b"",
     ) -> Answer:
         holder = Holder(user, host, app, label, instance_id, identity)
-        name = (holder.request_scope(), request_id)
         fingerprint = ("open", holder, tuple(products), ttl_ns, priority, salt)
-        asked = Remembered(name, fingerprint, Status.GRANTED)
+        asked = Remembered(holder.request_scope(), request_id, fingerprint, Status.GRANTED)
         return self._answer(now_ns, lambda: self._open(asked, holder, products, ttl_ns, priority))
 
     def renew(self, now_ns: int, session_id: bytes, change_version: int = 0) -> Answer:
@@ -158,17 +157,17 @@ class LedgerModel:
         self, now_ns: int, session_id: bytes, request_id: bytes, products: Items, salt: bytes = b""
     ) -> Answer:
         fence = fence_of(session_id)
-        asked = Remembered((fence, request_id), ("acquire", tuple(products), salt), Status.ACQUIRED)
+        asked = Remembered(fence, request_id, ("acquire", tuple(products), salt), Status.ACQUIRED)
         return self._answer(now_ns, lambda: self._acquire(asked, fence, products))
 
     def release(self, now_ns: int, session_id: bytes, request_id: bytes, product: str) -> Answer:
         fence = fence_of(session_id)
-        asked = Remembered((fence, request_id), ("release", product), Status.RELEASED)
+        asked = Remembered(fence, request_id, ("release", product), Status.RELEASED)
         return self._answer(now_ns, lambda: self._release(asked, fence, product))
 
     def close(self, now_ns: int, session_id: bytes, request_id: bytes) -> Answer:
         fence = fence_of(session_id)
-        asked = Remembered((fence, request_id), ("close",), Status.CLOSED)
+        asked = Remembered(fence, request_id, ("close",), Status.CLOSED)
         return self._answer(now_ns, lambda: self._close(asked, fence))
 
     def revoke(self, now_ns: int, fence: int, reason: EndReason = EndReason.REVOKED) -> bool:

@@ -68,7 +68,7 @@ def counters_of(model: LedgerModel) -> View:
 
 
 def sessions_of(model: LedgerModel) -> list[View]:
-    """SessionView of each, by fence."""
+    """SessionView of each that is not past its deadline, by fence."""
     now_ns = model.clock.ledger_ns
     return [
         {
@@ -79,4 +79,5 @@ def sessions_of(model: LedgerModel) -> list[View]:
             "leases": tuple(model.charges.view(lease) for lease in session.leases),
         }
         for _, session in sorted(model.live.items())
+        if session.deadline_ns > now_ns
     ]

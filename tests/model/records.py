@@ -182,8 +182,9 @@ class Session:
 class Remembered:
     """A request that was answered: what it was, and what is needed to give the answer again."""
 
-    name: Hashable
-    """Its scope and request_id."""
+    scope: Hashable
+    """Within what its request_id is unique."""
+    request_id: bytes
     fingerprint: Hashable
     status: Status
     session: Session | None = None
@@ -192,3 +193,7 @@ class Remembered:
     detail: int = 0
     forget_at_ns: int | None = None
     """None while the session that it opened lives."""
+
+    @property
+    def name(self) -> Hashable:
+        return self.scope, self.request_id
