@@ -78,8 +78,10 @@ def parse_json(request_type: type[RequestType], body: bytes) -> RequestType:
     """The message in a JSON body; INVALID_ARGUMENT with what is wrong and where, as far as it is known."""
     message = request_type()
     try:
-        # A byte order mark is no JSON, but 1C and PowerShell write one.
-        json_format.Parse(body.decode("utf-8-sig"), message)
+        text = body.decode("utf-8-sig")  # a byte order mark is no JSON, but 1C and PowerShell write one
+        if not text.lstrip().startswith("{"):  # protobuf takes an empty list for an empty message
+            raise json_format.ParseError("it is not a JSON object")
+        json_format.Parse(text, message)
         message.SerializeToString()  # text that is no Unicode (half a surrogate pair) shows only here
     except UnicodeError as error:
         raise invalid_field("message", "The body is not UTF-8 text.") from error
