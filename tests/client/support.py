@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 from broker.client import Notice, NoticeKind
@@ -57,6 +58,7 @@ class Cable:
         self._flows = threading.Event()
         self._flows.set()
         self._is_pulled = False
+        self._cuts_next_answer = False
         self.connection_count = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -66,7 +68,7 @@ class Cable:
     def __exit__(self, *_: Any) -> None:
         self.thaw()
         self.pull()
-        self._listener.close()
+        _hang_up(self._listener)
 
     def pull(self) -> None:
         """Breaks every connection; new ones break at once."""
@@ -74,13 +76,16 @@ class Cable:
             self._is_pulled = True
             broken, self._sockets = self._sockets, set()
         for one in broken:
-            one.shutdown(socket.SHUT_RDWR)
-            one.close()
+            _hang_up(one)
 
     def plug(self) -> None:
         """Lets connections through again."""
         with self._lock:
             self._is_pulled = False
+
+    def cut_next_answer(self) -> None:
+        """What the broker says next is lost, and every connection with it."""
+        self._cuts_next_answer = True
 
     def freeze(self) -> None:
         """Nothing flows and nothing breaks: a firewall that forgot us."""
@@ -107,14 +112,26 @@ class Cable:
                     near.close()
                     continue
                 self._sockets |= {near, far}
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
+            for source, sink, is_answer in ((near, far, False), (far, near, True)):
+                threading.Thread(target=self._relay, args=(source, sink, is_answer), daemon=True).start()
 
-    def _relay(self, source: socket.socket, sink: socket.socket) -> None:
+    def _relay(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
         try:
             while data := source.recv(65536):
                 self._flows.wait()
+                if is_answer and self._cuts_next_answer:
+                    self._cuts_next_answer = False
+                    self.pull()
+                    self.plug()
+                    return
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the cable was pulled, or an end hung up: the other direction ends by itself
+
+
+def _hang_up(one: socket.socket) -> None:
+    """Shuts it first: closing alone wakes nobody who waits on it."""
+    with suppress(OSError):  # the other end was quicker
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
