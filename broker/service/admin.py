@@ -20,7 +20,7 @@ from broker.v1 import admin_pb2
 from broker.verbs.admin import SLOW_METHODS, AdminVerbs
 from broker.verbs.errors import VerbError, as_verb_error
 from broker.verbs.events import EventBlock, EventWatch
-from broker.verbs.stats import RequestStats
+from broker.verbs.stats import OK, RequestStats, outcome_of_status
 
 SERVICE = "broker.v1.Admin"
 RequestType = TypeVar("RequestType", bound=Message)
@@ -69,7 +69,7 @@ def admin_handler(
     serve("ExplainDenial", admin_pb2.ExplainDenialRequest, verbs.explain_denial)
     serve("ListEmulatedKeys", admin_pb2.ListEmulatedKeysRequest, verbs.list_emulated_keys)
     serve("SetEmulatedKeyPlugged", admin_pb2.SetEmulatedKeyPluggedRequest, verbs.set_emulated_key_plugged)
-    events = _Events(verbs, guard, stopping)
+    events = _Events(verbs, stats, guard, stopping)
     methods["WatchEvents"] = grpc.unary_stream_rpc_method_handler(events.watch)
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -77,18 +77,26 @@ def admin_handler(
 class _Events:
     """The streaming method."""
 
-    def __init__(self, verbs: AdminVerbs, guard: TokenGuard, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, verbs: AdminVerbs, stats: RequestStats, guard: TokenGuard, stopping: asyncio.Event
+    ) -> None:
         self._verbs = verbs
+        self._stats = stats
         self._guard = guard
         self._stopping = stopping
 
     async def watch(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
-        """One WatchEvents stream. Its initial metadata says that it has begun: later events will come."""
+        """One WatchEvents stream. Its initial metadata says that it has begun: later events will come. It is counted when
+        it begins."""
+        method = "Admin/WatchEvents"
         try:
             self._guard.check(context)
             watch = self._verbs.watch_events(parse(admin_pb2.WatchEventsRequest, data))
         except Exception as raised:
-            await abort(context, as_verb_error(raised, "Admin/WatchEvents"))
+            error = as_verb_error(raised, method)
+            self._stats.observe(method, outcome_of_status(error.status), 0.0)
+            await abort(context, error)
+        self._stats.observe(method, OK, 0.0)
         try:
             await context.send_initial_metadata(())
             while (block := await self._next(watch)) is not None:

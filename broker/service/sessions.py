@@ -27,7 +27,10 @@ SERVICE = "broker.v1.Sessions"
 def sessions_handler(
     verbs: SessionVerbs, stats: RequestStats, *, is_mutual: bool, stopping: asyncio.Event
 ) -> grpc.GenericRpcHandler:
-    """The whole service. `stopping` ends its streams; `is_mutual`: callers are who their certificates say."""
+    """The whole service. `stopping` ends its streams; `is_mutual`: callers are who their certificates say.
+
+    Of KeepAlive each message is counted, and what a stream ended with if not well.
+    """
     identity = _certificate_identity if is_mutual else _no_identity
     streams = _Streams(verbs, stats, stopping)
 
@@ -65,9 +68,10 @@ class _Streams:
         call = _KeepAliveCall(stream, context, self._stats)
         try:
             await context.send_initial_metadata(())
-            await first_of(call.answer_requests(), call.send_notices(), _raise_when(self._stopping))
+            await first_of(call.answer_requests(), call.send_notices(), stream.overflow(), _raise_when(self._stopping))
         except Exception as raised:
             error = as_verb_error(raised, "Sessions/KeepAlive")
+            self._stats.observe("Sessions/KeepAlive", outcome_of_status(error.status), 0.0)
         else:
             return
         finally:
@@ -112,14 +116,9 @@ class _KeepAliveCall:
 
     def _answer(self, data: bytes) -> list[sessions_pb2.KeepAliveResponse]:
         started = time.perf_counter()
-        outcome = OK
-        try:
-            return self._stream.answer(parse(sessions_pb2.KeepAliveRequest, data))
-        except VerbError as error:
-            outcome = outcome_of_status(error.status)
-            raise
-        finally:
-            self._stats.observe("Sessions/KeepAlive", outcome, time.perf_counter() - started)
+        responses = self._stream.answer(parse(sessions_pb2.KeepAliveRequest, data))
+        self._stats.observe("Sessions/KeepAlive", OK, time.perf_counter() - started)
+        return responses
 
     async def _write(self, response: sessions_pb2.KeepAliveResponse) -> None:
         async with self._turn:

@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from broker.model.words import EndReason
 from broker.v1 import sessions_pb2
@@ -54,7 +54,7 @@ class _Spoken:
 
 
 class KeepAliveStream:
-    """One stream. `answer` for each request; `notices` in a task of its own; `close` at the end."""
+    """One stream. `answer` for each request; `notices` and `overflow` in tasks of their own; `close` at the end."""
 
     def __init__(
         self,
@@ -73,8 +73,8 @@ class KeepAliveStream:
         self._spoken: dict[int, _Spoken] = {}
         self._fences: dict[bytes, int] = {}
         self._waiting: deque[sessions_pb2.Notice] = deque()
-        self._is_too_slow = False
         self._has_notices = asyncio.Event()
+        self._has_overflowed = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<KeepAliveStream: {len(self._spoken)} sessions, {len(self._waiting)} notices waiting>"
@@ -89,21 +89,24 @@ class KeepAliveStream:
         return [sessions_pb2.KeepAliveResponse(results=part) for part in _cut(results)]
 
     async def notices(self) -> sessions_pb2.KeepAliveResponse:
-        """The next notices; waits for at least one. VerbError when the reader was too slow for them."""
+        """The next notices; waits for at least one."""
         await self._has_notices.wait()
-        if self._is_too_slow:
-            raise VerbError(
-                "RESOURCE_EXHAUSTED",
-                "OVERLOADED",
-                "This stream does not read its notices; open it again and renew, nothing is lost by that.",
-                {"bound": "notices_of_stream"},
-            )
         part = next(_cut(self._waiting))
         for _ in part:
             self._waiting.popleft()
         if not self._waiting:
             self._has_notices.clear()
         return sessions_pb2.KeepAliveResponse(notices=part)
+
+    async def overflow(self) -> NoReturn:
+        """Waits until the reader has been too slow for its notices, and raises what its stream ends with."""
+        await self._has_overflowed.wait()
+        raise VerbError(
+            "RESOURCE_EXHAUSTED",
+            "OVERLOADED",
+            "This stream does not read its notices; open it again and renew, nothing is lost by that.",
+            {"bound": "notices_of_stream"},
+        )
 
     def close(self) -> None:
         """Speaks for no session any more."""
@@ -116,10 +119,10 @@ class KeepAliveStream:
         if spoken is None:
             return
         if len(self._waiting) >= self._notice_count_max:
-            self._is_too_slow = True
+            self._has_overflowed.set()
         else:
             self._waiting.append(_notice(spoken, news))
-        self._has_notices.set()
+            self._has_notices.set()
         if news.end_reason is not EndReason.NONE:
             self._drop(news.fence)
 

@@ -246,6 +246,31 @@ async def test_a_thousand_sessions_live_on_one_stream() -> None:
         assert told == set(ids)
 
 
+async def test_a_client_that_never_reads_loses_its_stream_and_not_its_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 250
+    async with client_server(World(seats={"platform": count})) as served:
+        world = served.world
+        monkeypatch.setattr(
+            world.verbs,
+            "keep_alive_stream",
+            lambda: KeepAliveStream(renew=world.verbs.try_renew, pump=world.pump, notices=world.notices, notice_count_max=100),
+        )
+        ids = [world.grant("platform").session_id for _ in range(count)]
+        stream = served.sessions.KeepAlive(timeout=CALL_S)
+        await stream.write(renewals(*ids))
+        await stream.read()
+        world.lose(0)
+        while True:
+            try:
+                assert await stream.read() is not aio.EOF
+            except aio.AioRpcError as raised:
+                error = raised
+                break
+        assert fields_of(error) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", {"bound": "notices_of_stream"})
+        assert world.ledger.counters().session_count == count
+        assert world.stats.snapshot()["Sessions/KeepAlive", "overloaded"].count == 1
+
+
 async def test_stopping_ends_streams_as_unavailable_and_does_not_wait_out_the_grace(served: Served) -> None:
     (session_id,) = await grants(served, 1)
     stream = served.sessions.KeepAlive(timeout=CALL_S)

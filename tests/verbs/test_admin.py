@@ -14,7 +14,7 @@ from broker.verbs.errors import VerbError
 from broker.verbs.seams import ReloadError
 from tests.verbs.world import WALL_NS, S, StubFleet, World, fresh_id, open_until_refused
 
-KEY = KeyView(
+HWKEY = KeyView(
     thumbprint="abc",
     state=KeyState.SUSPECT,
     code="no_answer",
@@ -104,7 +104,7 @@ def test_a_lost_key_shows_as_deficit_and_grace() -> None:
 
 def test_keys_are_shown_with_state_reason_and_numbers() -> None:
     world = World()
-    world.keyring.shown = dataclasses.replace(world.keyring.shown, keys=(KEY,))
+    world.keyring.shown = dataclasses.replace(world.keyring.shown, keys=(HWKEY,))
     (shown,) = world.admin.list_keys(admin_pb2.ListKeysRequest()).keys
     assert (shown.thumbprint, shown.state, shown.reason) == ("abc", admin_pb2.KEY_STATE_SUSPECT, "it did not answer")
     assert (dict(shown.seats), shown.last_proof_age.seconds, shown.proof_latency.nanos) == ({"platform": 5}, 3, 20_000_000)
@@ -113,7 +113,7 @@ def test_keys_are_shown_with_state_reason_and_numbers() -> None:
 
 def test_a_key_never_proven_has_no_age_of_its_proof() -> None:
     world = World()
-    unproven = dataclasses.replace(KEY, last_proof_age_ns=None, proof_latency_ns=None)
+    unproven = dataclasses.replace(HWKEY, last_proof_age_ns=None, proof_latency_ns=None)
     world.keyring.shown = dataclasses.replace(world.keyring.shown, keys=(unproven,))
     (shown,) = world.admin.list_keys(admin_pb2.ListKeysRequest()).keys
     assert not shown.HasField("last_proof_age")
@@ -123,7 +123,7 @@ def test_a_key_never_proven_has_no_age_of_its_proof() -> None:
 @pytest.mark.parametrize("state", list(KeyState))
 def test_every_state_of_a_key_has_its_word_in_the_api(state: KeyState) -> None:
     world = World()
-    world.keyring.shown = dataclasses.replace(world.keyring.shown, keys=(dataclasses.replace(KEY, state=state),))
+    world.keyring.shown = dataclasses.replace(world.keyring.shown, keys=(dataclasses.replace(HWKEY, state=state),))
     (shown,) = world.admin.list_keys(admin_pb2.ListKeysRequest()).keys
     assert admin_pb2.KeyState.Name(shown.state) == f"KEY_STATE_{state.name}"
 

@@ -235,8 +235,9 @@ async def test_a_reader_too_slow_for_its_notices_loses_the_stream(world: World) 
         world.ledger.revoke(world.clock(), world.ledger.session_fence(session_id), EndReason.REVOKED)
     world.settle()
     with pytest.raises(VerbError) as error:
-        await stream.notices()
-    assert error.value.metadata == {"bound": "notices_of_stream"}
+        await asyncio.wait_for(stream.overflow(), 10)
+    assert (error.value.status, error.value.metadata) == ("RESOURCE_EXHAUSTED", {"bound": "notices_of_stream"})
+    assert len(heard(stream)) == 2
 
 
 async def test_notices_wait_until_there_is_news_and_come_in_order(world: World) -> None:
