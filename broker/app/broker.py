@@ -76,7 +76,7 @@ async def _serve(
         listeners = open_listeners(config, directory, parts)
         pump_task = asyncio.create_task(parts.pump.run(), name="usher-events")
         pump_task.add_done_callback(functools.partial(stop.ended, "the event pump"))
-        parts.reloader.begin(parts.keyring.start())
+        _begin_keyring(config, parts)
         parts.ticker.start()
     stop.on_signals()
     try:
@@ -90,6 +90,16 @@ async def _serve(
         failed = await shut_down(_steps(config, directory, parts, listeners, pump_task))
     stop.raise_failure()
     return failed
+
+
+def _begin_keyring(config: Config, parts: Parts) -> None:
+    reading = parts.keyring.start()
+    parts.reloader.begin(reading)
+    counts = {"accepted": len(reading.accepted), "refused": len(reading.refused)}
+    log.info("licences read", extra=facts(folder=str(config.licence_folder), **counts))
+    if not any(path.exists() for path in config.trust_files) and not config.emulation.enabled:
+        files = ", ".join(str(path) for path in config.trust_files)
+        log.warning("no trust file: no vendor is believed and there will be no seats", extra=facts(files=files))
 
 
 def _steps(

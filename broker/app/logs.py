@@ -16,8 +16,14 @@ import sys
 from typing import Any, TextIO
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-# Libraries that say more than an admin wants to hear.
-QUIET_LOGGERS = ("uvicorn.error", "uvicorn.access", "asyncio", "grpc", "usb")
+# Libraries that say more than an admin wants to hear; pyusb also logs the errors that it raises.
+QUIET_LOGGERS = {
+    "uvicorn.error": logging.WARNING,
+    "uvicorn.access": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "grpc": logging.WARNING,
+    "usb": logging.CRITICAL,
+}
 
 
 def facts(**values: Any) -> dict[str, Any]:
@@ -34,8 +40,8 @@ def set_up_logs(level: str, form: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [writer]
     root.setLevel(LEVELS[level])
-    for name in QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
+    for name, least in QUIET_LOGGERS.items():
+        logging.getLogger(name).setLevel(max(LEVELS[level], least))
 
 
 class JsonLines(logging.Formatter):

@@ -14,15 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import broker
+from broker._ledger import Ledger
 from broker.app.config import BoundsSection, Config, SessionsSection, to_ns
 from broker.app.data_directory import DataDirectory
 from broker.app.emulation import EmulatedFleet
 from broker.app.ledger_sink import LedgerSink
 from broker.app.licence_sources import Reloader, read_trust
 from broker.app.ticker import Ticker
-from broker.errors import CompiledPartsMissing, ConfigError, ConfigFault
+from broker.errors import ConfigError, ConfigFault
 from broker.keyring import Keyring, KeyringSettings
 from broker.licence import LicenceFolder, TrustFile
+from broker.limits import LIMITS
 from broker.verbs.admin import ADMIN_METHODS, AdminVerbs
 from broker.verbs.drain import DrainSwitch
 from broker.verbs.events import EventPump
@@ -32,12 +34,6 @@ from broker.verbs.sessions import SessionVerbs
 from broker.verbs.settings import SessionSettings
 from broker.verbs.stats import RequestStats
 from hwkey import HwkeyError, KeyBus, open_libusb_bus
-
-try:
-    from broker._ledger import Ledger
-    from broker.limits import LIMITS
-except ImportError as _error:
-    raise CompiledPartsMissing(str(_error)) from _error
 
 clock_ns = time.monotonic_ns
 
@@ -148,7 +144,7 @@ def _buses(config: Config, fleet: EmulatedFleet | None) -> list[KeyBus]:
     try:
         return [*buses, open_libusb_bus()]
     except HwkeyError as error:
-        remedy = "install libusb-1.0 (Debian: libusb-1.0-0), or write usb = false in [keys]"
+        remedy = "or write usb = false in [keys] if its keys are not to be used"
         raise ConfigError((ConfigFault(config.source, "keys.usb", str(error), remedy),)) from error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from broker.cli.connection import admin_client
-from broker.cli.options import Reach, admin_options, json_option
+from broker.cli.options import Outer, Reach, admin_options, json_option
 from broker.cli.output import print_json, print_table, say, seconds, span, word
 from broker.client import NotFound
 from broker.client.admin import AdminClient
@@ -25,7 +25,7 @@ WITH_DASHES = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 @click.pass_context
 def keys(context: click.Context, reach: Reach, is_json: bool) -> None:
     """List security keys: present ones, and those that a licence names. Or stop and resume counting one."""
-    context.obj = reach
+    context.obj = Outer(reach, is_json)
     if context.invoked_subcommand is not None:
         return
     with admin_client(reach) as admin:
@@ -37,21 +37,23 @@ def keys(context: click.Context, reach: Reach, is_json: bool) -> None:
 
 
 @keys.command(context_settings=WITH_DASHES)
+@admin_options
 @click.argument("thumbprint")
 @json_option
 @click.pass_obj
-def enable(reach: Reach, thumbprint: str, is_json: bool) -> None:
+def enable(outer: Outer, reach: Reach, thumbprint: str, is_json: bool) -> None:
     """Count a key again: one that was disabled, or is in quarantine. The first letters of THUMBPRINT are enough."""
-    _set_enabled(reach, thumbprint, True, is_json)
+    _set_enabled(reach.over(outer.reach), thumbprint, True, is_json or outer.is_json)
 
 
 @keys.command(context_settings=WITH_DASHES)
+@admin_options
 @click.argument("thumbprint")
 @json_option
 @click.pass_obj
-def disable(reach: Reach, thumbprint: str, is_json: bool) -> None:
+def disable(outer: Outer, reach: Reach, thumbprint: str, is_json: bool) -> None:
     """Stop counting a key without unplugging it. The first letters of THUMBPRINT are enough."""
-    _set_enabled(reach, thumbprint, False, is_json)
+    _set_enabled(reach.over(outer.reach), thumbprint, False, is_json or outer.is_json)
 
 
 def _set_enabled(reach: Reach, beginning: str, is_enabled: bool, is_json: bool) -> None:

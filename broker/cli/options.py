@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,19 @@ class Reach:
     ca: Path | None
     certificate: Path | None
     private_key: Path | None
+
+    def over(self, outer: Reach) -> Reach:
+        """What is said at the end of a command line goes before what is said in its middle."""
+        said = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(outer, **said)
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """What was said to a group, before the name of its command: `usher sessions --json revoke 3.1042`."""
+
+    reach: Reach
+    is_json: bool
 
 
 def json_option(command: Command) -> Command:
@@ -57,7 +70,7 @@ def admin_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_reach(
-        *,
+        *positional: Any,
         admin: str | None,
         data_dir: Path | None,
         token_file: Path | None,
@@ -67,7 +80,7 @@ def admin_options(command: Command) -> Command:
         **others: Any,
     ) -> Any:
         reach = Reach(admin, data_dir, token_file, tls_ca, tls_certificate, tls_private_key)
-        return command(reach=reach, **others)
+        return command(*positional, reach=reach, **others)
 
     reached = tls_options(with_reach)
     reached = click.option(

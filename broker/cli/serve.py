@@ -7,6 +7,7 @@ serves. The broker's own modules are imported here late: a client-only install l
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from broker.app.data_directory import default_data_dir
 from broker.app.logs import set_up_logs
 from broker.cli.options import FILE, data_dir_option
 from broker.cli.try_this import try_this
+from broker.errors import CompiledPartsMissing
 from broker.exit_codes import ExitCode
 
 
@@ -58,6 +60,7 @@ def serve(
     config = load_config(config_path) if config_path else Config()
     config = config.with_choices(data_dir=data_dir, is_emulated=is_emulated)
     config = checked(_with_addresses(config, clients=clients, admin=admin, http=http))
+    _require_compiled_parts()
     set_up_logs(config.log.level, config.log.format)
     from broker.app.broker import Endpoints, run_broker
 
@@ -67,6 +70,14 @@ def serve(
 
     run_broker(config, announce)
     return ExitCode.DONE
+
+
+def _require_compiled_parts() -> None:
+    """A client-only install has none, and a wheel of another platform cannot load its own."""
+    try:
+        importlib.import_module("broker._ledger")
+    except ImportError as error:
+        raise CompiledPartsMissing(str(error)) from error
 
 
 def _with_addresses(config: Config, **addresses: Address | None) -> Config:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from broker.cli.connection import admin_client
-from broker.cli.options import Reach, admin_options, json_option
+from broker.cli.options import Outer, Reach, admin_options, json_option
 from broker.cli.output import print_json, print_table, say, seconds, span, word
 from broker.v1 import admin_pb2, types_pb2
 
@@ -25,7 +25,7 @@ def sessions(context: click.Context, reach: Reach, user: str, product: str, is_j
 
     "Ends in" is when a session ends if it is not renewed, grace included.
     """
-    context.obj = reach
+    context.obj = Outer(reach, is_json)
     if context.invoked_subcommand is not None:
         return
     with admin_client(reach) as admin:
@@ -37,15 +37,16 @@ def sessions(context: click.Context, reach: Reach, user: str, product: str, is_j
 
 
 @sessions.command()
+@admin_options
 @click.argument("public_id")
 @click.option("--reason", default="", help="For the record.")
 @json_option
 @click.pass_obj
-def revoke(reach: Reach, public_id: str, reason: str, is_json: bool) -> None:
+def revoke(outer: Outer, reach: Reach, public_id: str, reason: str, is_json: bool) -> None:
     """End a session at once. PUBLIC_ID is its short id in `usher sessions`, such as 3.1042."""
-    with admin_client(reach) as admin:
+    with admin_client(reach.over(outer.reach)) as admin:
         admin.revoke(public_id, reason)
-    if is_json:
+    if is_json or outer.is_json:
         print_json({"revoked": public_id})
     else:
         say(f"Session {public_id} is over.")

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+import broker
+
 
 class Endpoints(Protocol):
     """Where the broker serves."""
@@ -39,7 +41,7 @@ They are for trying, no right of use. Clients: {endpoints.clients}. Ctrl-C stops
     "{{\\"request_id\\": \\"$(head -c16 /dev/urandom | base64)\\", \\"holder\\": {{\\"user\\": \\"anna\\", \\"host\\": \\"pc-1\\"}}, \\
       \\"products\\": [{{\\"product\\": \\"platform\\"}}]}}"
 
-  python3 - <<'PYTHON'
+  {shlex.quote(sys.executable)} - <<'PYTHON'
   from broker import client
   with client.open("{endpoints.clients}", user="anna", products=["platform"]) as session:
       print(session.leases)
@@ -54,4 +56,6 @@ def _path_line() -> str:
     scripts = Path(sys.executable).parent
     if (scripts / "usher").exists():
         return f'  export PATH={shlex.quote(str(scripts))}:"$PATH"\n'
-    return f"  alias usher={shlex.quote(f'{sys.executable} -m broker.cli.main')}\n"
+    # A checkout that is not installed: it runs from where it stands.
+    checkout = shlex.quote(str(Path(broker.__file__).parents[1]))
+    return f"  export PYTHONPATH={checkout}\n  alias usher={shlex.quote(f'{sys.executable} -m broker.cli.main')}\n"

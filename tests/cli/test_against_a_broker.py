@@ -92,6 +92,14 @@ def test_revoke_ends_a_session_and_names_one_that_is_not_there(broker: RunningBr
     assert run("sessions", "revoke", "rubbish").code == ExitCode.REFUSED
 
 
+def test_options_may_stand_before_or_behind_the_inner_command(broker: RunningBroker) -> None:
+    where = ("--data-dir", broker.data_directory)
+    with client.Client(broker.clients) as one:
+        first, second = (one.open(user=name, products=["platform"]).public_id for name in ("anna", "boris"))
+        assert usher("sessions", *where, "--json", "revoke", first).json == {"revoked": first}
+        assert usher("sessions", "--data-dir", "/nowhere", "revoke", second, *where, "--json").json == {"revoked": second}
+
+
 def test_keys_shows_where_each_stands_and_what_it_gives(run: Run) -> None:
     keys = run("keys", "--json").json["keys"]
     assert sorted(json.dumps(one["seats"]) for one in keys) == sorted(
@@ -301,3 +309,27 @@ def test_output_that_nobody_reads_any_more_is_no_error(broker: RunningBroker) ->
     done = subprocess.run(arguments, capture_output=True, text=True, env=process_environment(), timeout=30)
     assert done.stdout == "code 0\n"
     assert done.stderr == ""
+
+
+def test_page_of_things_to_try_works_as_it_stands(broker: RunningBroker, tmp_path: Path) -> None:
+    page = broker.log_text().partition("In another terminal:")[2].partition("\n{")[0]
+    # A comment stands behind two spaces; a login and a watch would wait for Ctrl-C.
+    words = [re.split(r"(?<=\S) {3,}", line.removeprefix("  "))[0] for line in page.splitlines()]
+    script = "\n".join(words).replace("usher open platform crm", "usher open platform crm --for 0")
+    script = script.replace("usher events", "usher events --after 1 --count 1")
+    environment = {name: value for name, value in process_environment().items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        ["bash", "-euc", f"shopt -s expand_aliases\n{script}"],
+        capture_output=True,
+        text=True,
+        env=environment | {"PATH": "/usr/local/bin:/usr/bin:/bin"},
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usher_seats_capacity" in done.stdout
+    assert '"grant"' in done.stdout
+    assert "Lease(product='platform'" in done.stdout
+    broker.await_capacity("platform", 15)
+    (opened_by_curl,) = broker.sessions()
+    assert usher("sessions", "revoke", opened_by_curl.public_id, "--data-dir", broker.data_directory).code == 0
