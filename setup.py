@@ -54,7 +54,6 @@ def extensions() -> list[Extension]:
             include_dirs=["ext", str(Path(source).parent), "ext/native"],
             extra_compile_args=compiler_arguments(),
             depends=depends(),
-            optional=True,
         )
         for module, source in COMPILED.items()
         if (ROOT / source).exists()
@@ -63,12 +62,15 @@ def extensions() -> list[Extension]:
         return []
     from Cython.Build import cythonize  # only where something is compiled: a pure install has no Cython
 
-    return cythonize(
+    compiled = cythonize(
         wanted,
         include_path=["ext", "ext/ledger"],
         language_level=3,
         annotate=is_set("USHER_ANNOTATE"),
     )
+    for one in compiled:
+        one.optional = True  # here and not above: cythonize forgets it
+    return compiled
 
 
 setup(ext_modules=extensions())
