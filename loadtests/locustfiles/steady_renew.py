@@ -6,6 +6,9 @@ and a session that is renewed must never be lost.
 
 from __future__ import annotations
 
+from random import random
+
+import gevent
 from locust import constant_throughput, task
 
 from loadtests.broker_user import BrokerUser
@@ -19,7 +22,8 @@ class Worker(BrokerUser):
     wait_time = constant_throughput(RENEWS_PER_S)
 
     def on_start(self) -> None:
-        """Logs in."""
+        """Logs in, at some time within the pace: locust starts users in batches, and nothing is even about a batch."""
+        gevent.sleep(random() / RENEWS_PER_S)
         self.open(self.open_request(("platform",)))
 
     @task
