@@ -10,13 +10,12 @@ the loop; threads start with all signals blocked. No fork. The end is the table 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import broker
@@ -26,6 +25,7 @@ from broker.app.emulation import EmulatedFleet
 from broker.app.listeners import Listeners, open_listeners
 from broker.app.logs import facts
 from broker.app.parts import Parts, build_parts
+from broker.app.process_rules import prepare_process, signals_blocked
 from broker.app.shutdown import Step, at_once, in_thread, shut_down
 from broker.errors import InternalFault
 from broker.exit_codes import ExitCode
@@ -51,6 +51,7 @@ class Endpoints:
 
 def run_broker(config: Config, announce: Callable[[Endpoints], None] = lambda _: None) -> None:
     """Runs a broker until a signal stops it; `announce` is called once it serves. BrokerError's tree if it cannot."""
+    prepare_process()
     with opened(config.data_dir) as directory:
         fleet = _fleet(config) if config.emulation.enabled else None
         config.licence_folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,7 @@ async def _serve(
 ) -> tuple[str, ...]:
     """One life of the broker; the names of the steps of its shutdown that failed."""
     stop = StopRequest(asyncio.get_running_loop())
-    with _signals_blocked():
+    with signals_blocked():
         parts = build_parts(config, directory, fleet, functools.partial(stop.fail, "the clock thread"))
         listeners = open_listeners(config, directory, parts)
         pump_task = asyncio.create_task(parts.pump.run(), name="usher-events")
@@ -165,13 +166,3 @@ class StopRequest:
     def _stop(self, cause: str) -> None:
         if not self._cause.done():
             self._cause.set_result(cause)
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Threads that begin inside inherit the mask, so that signals reach the main thread alone."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import broker
 from broker._ledger import Ledger
-from broker.app.config import BoundsSection, Config, SessionsSection, to_ns
+from broker.app.config import Config, to_ns
 from broker.app.data_directory import DataDirectory
 from broker.app.emulation import EmulatedFleet
 from broker.app.ledger_sink import LedgerSink
@@ -65,7 +65,7 @@ def build_parts(
     on_ticker_failure: Callable[[BaseException], None],
 ) -> Parts:
     """All parts, connected and not started. ConfigError for trust files or a USB that cannot be used."""
-    ledger = _ledger(config.sessions, config.bounds, directory)
+    ledger = _ledger(config, directory)
     ticker = Ticker(ledger, clock_ns, on_ticker_failure)
     keyring = _keyring(config, directory, fleet, read_trust(config), LedgerSink(ledger, clock_ns, ticker.wake))
     reloader = Reloader(config, keyring.reload)
@@ -100,24 +100,23 @@ def build_parts(
     )
 
 
-def _ledger(sessions: SessionsSection, bounds: BoundsSection, directory: DataDirectory) -> Ledger:
-    return Ledger(
-        broker_id=directory.broker_id,
-        secret=directory.secret,
-        generation=directory.generation,
-        start_ns=clock_ns(),
-        ttl_ns=to_ns(sessions.ttl_s),
-        renew_grace_ns=to_ns(sessions.renew_grace_s),
-        request_window_ns=to_ns(sessions.request_window_s),
-        denial_window_ns=to_ns(sessions.denial_window_s),
-        sessions_max=bounds.sessions_max,
-        leases_max=bounds.leases_max,
-        charges_max=bounds.charges_max,
-        requests_max=bounds.requests_max,
-        denials_max=bounds.denials_max,
-        text_size_max=bounds.text_size_max,
-        event_ring_size=bounds.event_ring_size,
-    )
+def _ledger(config: Config, directory: DataDirectory) -> Ledger:
+    sessions = config.sessions
+    try:
+        return Ledger(
+            broker_id=directory.broker_id,
+            secret=directory.secret,
+            generation=directory.generation,
+            start_ns=clock_ns(),
+            ttl_ns=to_ns(sessions.ttl_s),
+            renew_grace_ns=to_ns(sessions.renew_grace_s),
+            request_window_ns=to_ns(sessions.request_window_s),
+            denial_window_ns=to_ns(sessions.denial_window_s),
+            **asdict(config.bounds),
+        )
+    except (ValueError, MemoryError) as error:
+        reason = f"the ledger cannot be built so large: {error or 'not enough memory'}"
+        raise ConfigError((ConfigFault(config.source, "bounds", reason, "write smaller bounds"),)) from error
 
 
 def _keyring(

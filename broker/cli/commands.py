@@ -56,7 +56,16 @@ class LazyGroup(click.Group):
         return name, command, args[1:]
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+EXIT_CODES = """Exit codes: 0 done, 1 a bug of ours, 2 wrong command line, 3 seats denied, 4 configuration or licence refused, 5 no broker
+answers, 6 the broker refused the call, 7 data directory, 8 address in use, 9 compiled parts or a library missing,
+10 session lost."""
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(broker.__version__, message="usher %(version)s")
 def usher() -> None:
     """Usher: a licence and session broker. Seats from USB security keys, handed out to client apps."""

@@ -66,7 +66,7 @@ def serve(
 
     def announce(endpoints: Endpoints) -> None:
         if config.emulation.enabled:
-            print(try_this(endpoints, config.data_dir, default_data_dir()), flush=True)
+            print(try_this(endpoints, config.emulation.keys, config.data_dir, default_data_dir()), flush=True)
 
     run_broker(config, announce)
     return ExitCode.DONE

@@ -69,6 +69,12 @@ def test_only_the_main_thread_takes_the_signals_that_stop_a_broker(running: Runn
     assert taking == [(running.process.pid, taking[0][1])]
 
 
+def test_broker_takes_all_the_descriptors_that_it_may(running: RunningBroker) -> None:
+    limits = Path(f"/proc/{running.process.pid}/limits").read_text()
+    soft, hard = re.findall(r"^Max open files\s+(\w+)\s+(\w+)", limits, re.MULTILINE)[0]
+    assert soft == hard
+
+
 def test_run_file_says_where_the_broker_is(running: RunningBroker) -> None:
     path = running.data_directory / "running.json"
     facts = json.loads(path.read_text())

@@ -1,0 +1,34 @@
+"""What cannot be built says which setting is to blame."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from broker.app import parts
+from broker.app.config import Config
+from broker.app.data_directory import opened
+from broker.errors import ConfigError
+from hwkey import BackendMissing
+
+
+def failing(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+def test_bounds_beyond_the_memory_of_the_machine_are_a_fault_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "Ledger", failing)
+    with opened(tmp_path) as directory, pytest.raises(ConfigError, match="bounds: the ledger cannot be built so large"):
+        parts.build_parts(Config(), directory, None, lambda _: None)
+
+
+def test_missing_libusb_is_a_fault_of_the_entry_that_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise BackendMissing
+
+    monkeypatch.setattr(parts, "open_libusb_bus", missing)
+    config = dataclasses.replace(Config(), broker=dataclasses.replace(Config().broker, data_dir=tmp_path))
+    with opened(tmp_path) as directory, pytest.raises(ConfigError, match=r"keys\.usb: .*or write usb = false"):
+        parts.build_parts(config, directory, None, lambda _: None)
