@@ -1,15 +1,13 @@
-"""The day: everybody is logged in, and sessions are renewed at an even pace.
+"""The day: everybody is logged in, and sessions are renewed all the time.
 
-Far more often than real apps would (every third of a ttl), so that a few users stand for many. Nothing may be denied,
-and a session that is renewed must never be lost.
+Far more often than real apps would (every third of a ttl), so that a few users stand for many. At random moments, as those
+of many real apps are: at a fixed pace one hiccup brings all users into step, and in step they stay. Nothing may be
+denied, and a session that is renewed must never be lost.
 """
 
 from __future__ import annotations
 
-from random import random
-
-import gevent
-from locust import constant_throughput, task
+from locust import poisson, task
 
 from loadtests.broker_user import BrokerUser
 
@@ -19,11 +17,10 @@ RENEWS_PER_S = 5.0
 class Worker(BrokerUser):
     """Somebody who stays logged in."""
 
-    wait_time = constant_throughput(RENEWS_PER_S)
+    wait_time = poisson(RENEWS_PER_S)
 
     def on_start(self) -> None:
-        """Logs in, at some time within the pace: locust starts users in batches, and nothing is even about a batch."""
-        gevent.sleep(random() / RENEWS_PER_S)
+        """Logs in."""
         self.open(self.open_request(("platform",)))
 
     @task
