@@ -51,6 +51,19 @@ def test_module_opens_with_what_it_knows(path: Path) -> None:
     assert first_line.endswith((".", ":", "?")), f"{name_of(path)}: the first line is not a sentence: {first_line!r}"
 
 
+def cython_sources() -> list[Path]:
+    """Sources and declarations of the compiled parts."""
+    return sorted(path for suffix in ("pxd", "pxi", "pyx") for path in (ROOT / "ext").rglob(f"*.{suffix}"))
+
+
+@pytest.mark.parametrize("path", cython_sources(), ids=name_of)
+def test_compiled_source_opens_with_what_it_knows(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first = next(line for line in lines if line and not line.startswith(("# cython:", "# distutils:")))
+    assert first.startswith(('"""', "# ")), f"{name_of(path)} has no head comment"
+    assert len(first.strip('"# ').split()) > 3, f"{name_of(path)}: its head says nothing: {first!r}"
+
+
 def test_no_module_is_too_long() -> None:
     counts = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules(*EVERYTHING)}
     assert {name: count for name, count in counts.items() if count > MODULE_LINES_MAX} == {}
