@@ -110,6 +110,39 @@ def test_a_broken_field_of_open_is_refused(
         unchanged.stub.Open(request, timeout=CALL_S)
 
 
+@pytest.mark.parametrize(("make", "field"), BROKEN_FIELDS.values(), ids=BROKEN_FIELDS)
+def test_a_broken_field_is_refused_to_those_who_would_wait_too(
+    unchanged: Door, make: Callable[[Door], dict[str, Any]], field: str
+) -> None:
+    wish = {"products": products(unchanged, "crm"), "wait_limit": Duration(seconds=5)} | make(unchanged)
+    request = unchanged.api.sessions.OpenRequest(
+        **({"request_id": fresh_id(), "holder": holder(unchanged)} | wish)
+    )
+    with refused(INVALID, FIELD, field=field):
+        unchanged.stub.Open(request, timeout=CALL_S)
+    with refused(INVALID, FIELD, field=field):
+        list(
+            unchanged.stub.OpenWaiting(
+                unchanged.api.sessions.OpenWaitingRequest(open=request), timeout=CALL_S
+            )
+        )
+
+
+@pytest.mark.parametrize(("changes", "field"), BROKEN_HOLDERS.values(), ids=BROKEN_HOLDERS)
+def test_a_broken_holder_is_refused_who_would_wait_too(
+    unchanged: Door, changes: dict[str, str], field: str
+) -> None:
+    request = unchanged.open_request(holder=holder(unchanged, **changes), wait_limit=Duration(seconds=5))
+    with refused(INVALID, FIELD, field=field):
+        unchanged.stub.Open(request, timeout=CALL_S)
+    with refused(INVALID, FIELD, field=field):
+        list(
+            unchanged.stub.OpenWaiting(
+                unchanged.api.sessions.OpenWaitingRequest(open=request), timeout=CALL_S
+            )
+        )
+
+
 def test_a_refused_open_is_not_remembered(door: Door) -> None:
     request_id = fresh_id()
     with refused(INVALID, FIELD):

@@ -63,7 +63,7 @@ GARBAGE = {
 @pytest.mark.parametrize("method", UNARY)
 @pytest.mark.parametrize("message", GARBAGE.values(), ids=GARBAGE)
 def test_garbage_is_refused_as_an_invalid_argument(unchanged: Door, method: str, message: bytes) -> None:
-    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", field="message"):
         raw(unchanged, method)(message, timeout=CALL_S)
 
 
