@@ -20,7 +20,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{self.host_header}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
@@ -31,6 +31,16 @@ class Address:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def is_every_interface(self) -> bool:
+        """Whether it stands for all addresses of the machine, so that it is no name to be asked for."""
+        return self.host in ("0.0.0.0", "::")
+
+    @property
+    def host_header(self) -> str:
+        """The host as a URL has it."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     def with_port(self, port: int) -> Address:
         """The same host with another port."""

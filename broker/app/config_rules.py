@@ -36,8 +36,8 @@ def _tls_beyond_loopback(config: Config) -> Iterator[_Breach]:
             )
 
 
-def _hosts_beyond_loopback(config: Config) -> Iterator[_Breach]:
-    if not config.http.address.is_loopback and not config.http.hosts:
+def _hosts_for_every_interface(config: Config) -> Iterator[_Breach]:
+    if config.http.address.is_every_interface and not config.http.hosts:
         yield (
             "http.hosts",
             f"is empty, so that nobody could use {config.http.address} from another machine",
@@ -84,7 +84,7 @@ def _some_keys(config: Config) -> Iterator[_Breach]:
 
 RULES: tuple[Callable[[Config], Iterator[_Breach]], ...] = (
     _tls_beyond_loopback,
-    _hosts_beyond_loopback,
+    _hosts_for_every_interface,
     _separate_addresses,
     _emulation_beyond_loopback,
     _proofs_outlast_intervals,

@@ -104,12 +104,18 @@ def _http(config: Config, parts: Parts, standing: Standing) -> HttpServer:
         is_draining=lambda: parts.drain.is_draining,
     )
     application = build_http(
-        door=JsonDoor(verbs=parts.sessions, stats=parts.stats, hosts=config.http.hosts),
+        door=JsonDoor(verbs=parts.sessions, stats=parts.stats, hosts=_hosts(config)),
         health=lambda: _health(parts, standing),
         metrics=metrics_endpoint(build_registry(collector)),
     )
     listener = bound_socket(_literal(config.http.address), "http.address")
     return HttpServer(application, listener, config.http.tls, config.broker.drain_s)
+
+
+def _hosts(config: Config) -> set[str]:
+    """The names in the settings, and the address itself where it is one."""
+    own = set() if config.http.address.is_every_interface else {config.http.address.host_header}
+    return own | set(config.http.hosts)
 
 
 def _literal(address: Address) -> Address:

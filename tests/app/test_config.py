@@ -178,7 +178,7 @@ BROKEN_RULES = [
     ("[clients]\naddress = '0.0.0.0:7600'", "clients.address: 0.0.0.0:7600 can be reached from other machines, and [clients] has no TLS"),
     ("[admin]\naddress = '[::]:7601'", "admin.address: [::]:7601 can be reached from other machines"),
     ("[http]\naddress = '10.0.0.1:7602'\nhosts = ['a']", "http.address: 10.0.0.1:7602 can be reached from other machines"),
-    ("[http]\naddress = '10.0.0.1:7602'\ninsecure = true", "http.hosts: is empty"),
+    ("[http]\naddress = '0.0.0.0:7602'\ninsecure = true", "http.hosts: is empty"),
     ("[admin]\naddress = '127.0.0.1:7600'", "admin.address: is the same as clients.address"),
     ("[clients]\naddress = '0.0.0.0:1'\ninsecure = true\n[emulation]\nenabled = true", "emulation.enabled: would give EMULATED seats"),
     ("[keys]\nproof_ttl_s = 45", "keys.proof_ttl_s: 45 s is too short for prove_interval_s = 45"),
@@ -193,6 +193,7 @@ def test_entries_that_do_not_go_together_are_refused(text: str, sentence: str) -
 
 
 ALLOWED = [
+    "[http]\naddress = '10.0.0.1:7602'\ninsecure = true",
     "[clients]\naddress = '0.0.0.0:7600'\ninsecure = true",
     "[clients]\naddress = '0.0.0.0:7600'\ntls = { certificate = 'a', private_key = 'b' }",
     "[clients]\naddress = '0.0.0.0:1'\ninsecure = true\n[emulation]\nenabled = true\n[licences]\nallow_emulated = true",

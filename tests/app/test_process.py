@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -255,6 +256,36 @@ def test_mutual_tls_gives_sessions_the_identity_of_their_certificate(tmp_path: P
                 tls=client.Tls(ca=authority.ca),
                 retry=client.RetryPolicy(attempt_s=1, total_s=1),
             )
+
+
+def test_http_port_with_mutual_tls_answers_nobody_without_a_certificate(tmp_path: Path) -> None:
+    authority = TestAuthority(tmp_path / "ca")
+    settings = {"http": {"tls": authority.server_tls(is_mutual=True)}}
+    with running_broker(tmp_path, settings=settings, emulated_keys=ONE_KEY) as broker:
+        context = ssl.create_default_context(cafile=str(authority.ca))
+        with pytest.raises(OSError, match=r"certificate required|alert|reset|EOF|closed"):
+            urllib.request.urlopen(f"https://{broker.http}/healthz", timeout=10, context=context).read()
+        mine = authority.client("prometheus.example")
+        context.load_cert_chain(mine.certificate, mine.private_key)
+        with urllib.request.urlopen(f"https://{broker.http}/healthz", timeout=10, context=context) as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "is_served"), [("usher.example", True), ("127.0.0.2", True), ("localhost", True), ("evil.example", False)]
+)
+def test_http_port_answers_to_its_address_and_the_names_in_its_settings(
+    tmp_path: Path, host: str, is_served: bool
+) -> None:
+    settings = {"http": {"address": "127.0.0.2:0", "hosts": ["usher.example"]}}
+    with running_broker(tmp_path, settings=settings, emulated_keys=ONE_KEY) as broker:
+        body = b'{"session_id": ""}'
+        headers = {"Host": host, "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{broker.url}/v1/sessions:renew", body, headers)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=10)
+        answer = caught.value.read().decode()
+    assert ("session_id" in answer) == is_served
 
 
 def test_beyond_this_machine_with_everything_written_down_it_serves(tmp_path: Path) -> None:
