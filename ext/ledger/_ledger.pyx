@@ -57,19 +57,22 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "usher_assert.h" nogil:
     void USHER_ASSERT(bint condition) noexcept
 
+cdef extern from "usher_prefetch.h" nogil:
+    void prefetch "usher_prefetch"(const void* address) noexcept
+
 cdef extern from "usher_tags.h" nogil:
-    uint32_t match_tags "usher_match_tags"(const uint8_t* tags, uint8_t tag) noexcept
+    uint32_t match_tags "usher_match_tags"(const uint16_t* tags, uint16_t tag) noexcept
 
 cdef extern from *:
     """
     #define USHER_NS_PER_SECOND 1000000000LL
     #define USHER_NS_PER_MS 1000000LL
-    #define usher_prefetch(address) __builtin_prefetch((address), 1)
+    #define usher_bswap64(word) __builtin_bswap64(word)
     #define usher_ctz(word) __builtin_ctz(word)
     """
     const long long NS_PER_SECOND "USHER_NS_PER_SECOND"
     const long long NS_PER_MS "USHER_NS_PER_MS"
-    void prefetch "usher_prefetch"(const void* address) noexcept nogil
+    uint64_t byte_swap_64 "usher_bswap64"(uint64_t word) noexcept nogil
     int count_trailing_zeros "usher_ctz"(uint32_t word) noexcept nogil
 
 include "memory.pxi"

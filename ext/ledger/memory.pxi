@@ -78,51 +78,56 @@ cdef inline DenialRecord* denial_at(State* s, uint32_t number) noexcept nogil:
 # --- hash indexes ----------------------------------------------------------------------------------------------
 # Buckets of one cache line, after the F14 tables of Facebook's folly:
 #
-#     0  tag u8 × 12      7 bits of the hash with the top bit set; 0: the place is empty
-#    12  overflow u32     entries whose home is this bucket or an earlier one, and that had to go on past it
-#    16  number u32 × 12  of records
+#     0  tag u16 × 10     of the hash; 0: the place is empty
+#    20  overflow u32     entries whose home is this bucket or an earlier one, and that had to go on past it
+#    24  number u32 × 10  of records
 #
 # A lookup is one line, almost always; a removal clears one place and moves nothing, so it looks at no other record.
 
 cdef enum:
-    BUCKET_PLACES = 12
+    BUCKET_LOAD = 6                 # places used of ten, when all records are
 
 
 cdef bint index_reserve(State* s, Index* index, uint64_t count_max) noexcept nogil:
-    """A load of at most three quarters."""
-    cdef uint64_t bucket_count = 8
-    while bucket_count * 9 < count_max:
-        bucket_count *= 2
-    index.buckets = <Bucket*>region_reserve(s, bucket_count * sizeof(Bucket))
-    index.mask = bucket_count - 1
+    index.bucket_count = count_max // BUCKET_LOAD + 8
+    index.buckets = <Bucket*>region_reserve(s, index.bucket_count * sizeof(Bucket))
     return index.buckets != NULL
 
 
 cdef void index_release(Index* index) noexcept nogil:
     if index.buckets != NULL:
-        munmap(index.buckets, (index.mask + 1) * sizeof(Bucket))
+        munmap(index.buckets, index.bucket_count * sizeof(Bucket))
 
 
-cdef inline uint8_t tag_of(uint32_t hashed) noexcept nogil:
-    return 0x80 | (hashed >> 25)
+cdef inline uint16_t tag_of(uint32_t hashed) noexcept nogil:
+    """Of the low bits, while the high ones choose the bucket."""
+    return <uint16_t>hashed if <uint16_t>hashed else 1
+
+
+cdef inline Bucket* home_bucket(const Index* index, uint32_t hashed) noexcept nogil:
+    return &index.buckets[(<uint64_t>hashed * index.bucket_count) >> 32]
+
+
+cdef inline Bucket* next_bucket(const Index* index, const Bucket* bucket) noexcept nogil:
+    if bucket == &index.buckets[index.bucket_count - 1]:
+        return index.buckets
+    return <Bucket*>bucket + 1
 
 
 cdef inline void index_add(Index* index, uint32_t hashed, uint32_t number) noexcept nogil:
-    cdef Bucket* bucket = &index.buckets[hashed & index.mask]
+    cdef Bucket* bucket = home_bucket(index, hashed)
     cdef uint32_t empty = match_tags(bucket.tags, 0)
-    cdef uint64_t position = hashed
     cdef int place
     while empty == 0:
         bucket.overflow += 1
-        position += 1
-        bucket = &index.buckets[position & index.mask]
+        bucket = next_bucket(index, bucket)
         empty = match_tags(bucket.tags, 0)
     place = count_trailing_zeros(empty)
     bucket.tags[place] = tag_of(hashed)
     bucket.numbers[place] = number
 
 
-cdef inline int bucket_place(const Bucket* bucket, uint8_t tag, uint32_t number) noexcept nogil:
+cdef inline int bucket_place(const Bucket* bucket, uint16_t tag, uint32_t number) noexcept nogil:
     """Where the record stands in the bucket; -1."""
     cdef uint32_t matches = match_tags(bucket.tags, tag)
     cdef int place
@@ -135,49 +140,46 @@ cdef inline int bucket_place(const Bucket* bucket, uint8_t tag, uint32_t number)
 
 
 cdef inline void index_remove(Index* index, uint32_t hashed, uint32_t number) noexcept nogil:
-    cdef uint64_t position = hashed
-    cdef Bucket* bucket = &index.buckets[position & index.mask]
+    cdef Bucket* bucket = home_bucket(index, hashed)
     cdef int place = bucket_place(bucket, tag_of(hashed), number)
     while place < 0:
         USHER_ASSERT(bucket.overflow > 0)
         bucket.overflow -= 1
-        position += 1
-        bucket = &index.buckets[position & index.mask]
+        bucket = next_bucket(index, bucket)
         place = bucket_place(bucket, tag_of(hashed), number)
     bucket.tags[place] = 0
 
 
 cdef struct Probe:                  # goes over the records that may have a hash
     const Index* index
-    uint64_t position
+    const Bucket* bucket
     uint32_t matches
-    uint8_t tag
+    uint16_t tag
 
 
 cdef inline void probe_begin(Probe* probe, const Index* index, uint32_t hashed) noexcept nogil:
     probe.index = index
-    probe.position = hashed
+    probe.bucket = home_bucket(index, hashed)
     probe.tag = tag_of(hashed)
-    probe.matches = match_tags(index.buckets[hashed & index.mask].tags, probe.tag)
+    probe.matches = match_tags(probe.bucket.tags, probe.tag)
 
 
 cdef inline uint32_t probe_next(Probe* probe) noexcept nogil:
     """The next candidate; NONE."""
-    cdef const Bucket* bucket = &probe.index.buckets[probe.position & probe.index.mask]
     cdef uint32_t number
     while probe.matches == 0:
-        if bucket.overflow == 0:
+        if probe.bucket.overflow == 0:
             return NONE
-        probe.position += 1
-        bucket = &probe.index.buckets[probe.position & probe.index.mask]
-        probe.matches = match_tags(bucket.tags, probe.tag)
-    number = bucket.numbers[count_trailing_zeros(probe.matches)]
+        probe.bucket = next_bucket(probe.index, probe.bucket)
+        probe.matches = match_tags(probe.bucket.tags, probe.tag)
+    number = probe.bucket.numbers[count_trailing_zeros(probe.matches)]
     probe.matches &= probe.matches - 1
     return number
 
 
 cdef inline uint32_t hash_of_fence(uint64_t fence) noexcept nogil:
-    return <uint32_t>((fence * <uint64_t>0x9E3779B97F4A7C15) >> 32)
+    cdef uint64_t word = fence * <uint64_t>0x9E3779B97F4A7C15
+    return <uint32_t>((word ^ (word >> 29)) * <uint64_t>0xBF58476D1CE4E5B9 >> 32)
 
 
 cdef inline uint32_t session_by_fence(State* s, uint64_t fence) noexcept nogil:

@@ -192,6 +192,7 @@ cdef struct Command:
     uint64_t change_version
     # Sealed: checked, hashed and resolved before the mutex is taken.
     uint64_t fence                  # of a genuine session id; else 0
+    uint32_t place                  # of the id too: where its record was when it was made
     uint64_t lookup[2]
     uint64_t fingerprint
     uint32_t ttl_ms
@@ -228,6 +229,7 @@ cdef struct Outcome:
     uint64_t fence
     uint64_t change_version
     int64_t ttl
+    uint32_t place                  # of a granted session's record
     uint8_t session_id[32]
     DenialRecord denial
 
@@ -249,13 +251,13 @@ cdef struct Slab:                   # numbered records of one size
     uint32_t record_size
 
 cdef struct Bucket:                 # 64 bytes, see memory.pxi
-    uint8_t tags[12]
+    uint16_t tags[10]
     uint32_t overflow
-    uint32_t numbers[12]
+    uint32_t numbers[10]
 
 cdef struct Index:
     Bucket* buckets
-    uint64_t mask
+    uint64_t bucket_count
 
 cdef struct Heap:                   # least first, four children a node
     int64_t* times

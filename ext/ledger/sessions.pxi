@@ -1,10 +1,9 @@
 # Sessions: found by a genuine id, alive until their deadline, ended once.
 
 
-cdef inline uint32_t session_live(State* s, uint64_t fence, bint* is_full) noexcept nogil:
-    """The session of the fence if it lives; NONE. One whose deadline has passed ends here and now (if the event ring has room
-    for that: else is_full)."""
-    cdef uint32_t number = session_by_fence(s, fence) if fence else NONE
+cdef inline uint32_t live_or_ended(State* s, uint32_t number, bint* is_full) noexcept nogil:
+    """The session if it lives; NONE. One whose deadline has passed ends here and now, if the event ring has room for
+    that: else is_full."""
     is_full[0] = False
     if number == NONE or session_at(s, number).deadline > s.now:
         return number
@@ -13,6 +12,20 @@ cdef inline uint32_t session_live(State* s, uint64_t fence, bint* is_full) noexc
         return NONE
     session_end(s, number, END_EXPIRED)
     return NONE
+
+
+cdef inline uint32_t session_placed(State* s, uint64_t fence, uint32_t place) noexcept nogil:
+    """The record of the fence; NONE. Looks where the id says first."""
+    if fence == 0:
+        return NONE
+    if place < s.sessions.high and session_at(s, place).fence == fence:
+        return place
+    return session_by_fence(s, fence)
+
+
+cdef inline uint32_t session_of_command(State* s, const Command* command, bint* is_full) noexcept nogil:
+    """The live session that the command's id names; NONE."""
+    return live_or_ended(s, session_placed(s, command.fence, command.place), is_full)
 
 
 cdef uint32_t active_lease_count(State* s, uint32_t number) noexcept nogil:

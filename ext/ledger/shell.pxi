@@ -671,9 +671,10 @@ cdef class Ledger:
             free(leases)
 
     cdef uint64_t _fence_of(self, bytes session_id):
+        cdef uint32_t place
         if len(session_id) != SESSION_ID_SIZE:
             return 0
-        return session_id_check(self.state, <const uint8_t*>PyBytes_AS_STRING(session_id))
+        return session_id_check(self.state, <const uint8_t*>PyBytes_AS_STRING(session_id), &place)
 
     def session_fence(self, bytes session_id):
         """The fence inside a genuine session id; 0 if it is not one of this broker's."""
@@ -717,7 +718,7 @@ cdef uint32_t pool_add(State* s, const Pool* pool) noexcept nogil:
 
 cdef bint revoke_session(State* s, uint64_t fence, uint8_t reason) noexcept nogil:
     cdef bint is_full = False
-    cdef uint32_t number = session_live(s, fence, &is_full)
+    cdef uint32_t number = live_or_ended(s, session_by_fence(s, fence) if fence else NONE, &is_full)
     if number != NONE and not has_room(s, session_end_size(s, number)):
         is_full = True
     if is_full:

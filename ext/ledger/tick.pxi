@@ -1,6 +1,6 @@
 # Time passing: what is due, in one order, at most BATCH_MAX items a call.
 #
-# Each step stops early when the event ring has no room for its next item: expiries wait, they are never dropped.
+# It stops where the event ring has no room for the next item: what waits is not dropped, and nothing overtakes it.
 
 
 cdef void enter(State* s, int64_t now) noexcept nogil:
@@ -16,10 +16,29 @@ cdef void enter(State* s, int64_t now) noexcept nogil:
     sources_pass(s)
 
 
-cdef void advance_memory(State* s, Queue* queue, int* budget) noexcept nogil:
-    while budget[0] and is_forgettable(s, queue):
+cdef struct Progress:               # of one advance
+    int budget                      # items still to be done
+    int rekeys                      # deadlines still to be put right
+    bint is_blocked                 # the next item's events find no room: nothing overtakes it
+
+
+cdef inline bint may_go_on(const Progress* progress) noexcept nogil:
+    return progress.budget > 0 and progress.rekeys > 0 and not progress.is_blocked
+
+
+cdef inline bint begin_item(State* s, Progress* progress, uint64_t size) noexcept nogil:
+    """Whether the item may be done, and then it counts."""
+    if not has_room(s, size):
+        progress.is_blocked = True
+        return False
+    progress.budget -= 1
+    return True
+
+
+cdef void advance_memory(State* s, Queue* queue, Progress* progress) noexcept nogil:
+    while may_go_on(progress) and is_forgettable(s, queue):
         request_forget_first(s, queue)
-        budget[0] -= 1
+        progress.budget -= 1
 
 
 cdef bint deadline_is_right(State* s) noexcept nogil:
@@ -32,43 +51,36 @@ cdef bint deadline_is_right(State* s) noexcept nogil:
     return False
 
 
-cdef void advance_sessions(State* s, int* budget, int* rekeys) noexcept nogil:
+cdef void advance_sessions(State* s, Progress* progress) noexcept nogil:
     cdef uint32_t number
-    while budget[0] and s.deadlines.count and s.deadlines.times[0] <= s.now:
+    while may_go_on(progress) and s.deadlines.count and s.deadlines.times[0] <= s.now:
         if not deadline_is_right(s):
-            rekeys[0] -= 1
-            if rekeys[0] == 0:
-                return
+            progress.rekeys -= 1
             continue
         number = s.deadlines.numbers[0]
-        if not has_room(s, session_end_size(s, number)):
-            return
-        session_end(s, number, END_EXPIRED)
-        budget[0] -= 1
+        if begin_item(s, progress, session_end_size(s, number)):
+            session_end(s, number, END_EXPIRED)
 
 
-cdef void advance_lingers(State* s, int* budget) noexcept nogil:
+cdef void advance_lingers(State* s, Progress* progress) noexcept nogil:
     cdef uint32_t number
-    while budget[0] and s.lingers.count and s.lingers.times[0] <= s.now:
-        if not has_room(s, EVENT_SIZE * 3):
-            return
-        number = s.lingers.numbers[0]
-        charge_stop_lingering(s, number)
-        charge_free(s, number, END_NONE)
-        budget[0] -= 1
+    while may_go_on(progress) and s.lingers.count and s.lingers.times[0] <= s.now:
+        if begin_item(s, progress, EVENT_SIZE * 3):
+            number = s.lingers.numbers[0]
+            charge_stop_lingering(s, number)
+            charge_free(s, number, END_NONE)
 
 
-cdef void advance_denials(State* s, int* budget) noexcept nogil:
+cdef void advance_denials(State* s, Progress* progress) noexcept nogil:
     cdef DenialBucket* bucket
     cdef uint32_t i
     for i in range(s.product_count + 1):
         bucket = &s.products[i].bucket if i < s.product_count else &s.unknown_bucket
         if bucket.pending_count == 0 or s.now // NS_PER_SECOND == bucket.second:
             continue
-        if budget[0] == 0 or not has_room(s, EVENT_SIZE):
+        if not may_go_on(progress) or not begin_item(s, progress, EVENT_SIZE):
             return
         flush_denials(s, bucket, <int32_t>i if i < s.product_count else -1)
-        budget[0] -= 1
 
 
 cdef void forced_end(State* s, Pool* pool) noexcept nogil:
@@ -88,33 +100,35 @@ cdef void forced_end(State* s, Pool* pool) noexcept nogil:
     lease_end(s, charge.first_lease, pool.loss_cause)
 
 
-cdef void advance_pool(State* s, uint32_t pool_number, int* budget) noexcept nogil:
+cdef void advance_pool(State* s, Pool* pool, Progress* progress) noexcept nogil:
     """First forced ends, while more is charged than keys and key grace cover; then the set moves toward the deficit."""
-    cdef Pool* pool = &s.pools[pool_number]
-    while budget[0] and pool.used > pool.capacity + pool.grace_seats and has_room(s, EVENT_SIZE * 3):
-        forced_end(s, pool)
-        budget[0] -= 1
-    while budget[0] and pool.grace_count != grace_target(pool) and has_room(s, EVENT_SIZE * 3):
+    while may_go_on(progress) and pool.used > pool.capacity + pool.grace_seats:
+        if begin_item(s, progress, EVENT_SIZE * 3):
+            forced_end(s, pool)
+    while may_go_on(progress) and pool.grace_count != grace_target(pool):
+        if not begin_item(s, progress, EVENT_SIZE * 3):
+            return
         if pool.grace_count < grace_target(pool):
             grace_grow(s, pool)
         else:
             grace_shrink(s, pool)
-        budget[0] -= 1
 
 
 cdef bint advance(State* s) noexcept nogil:
     """Whether the budget was spent, so that more may be due."""
-    cdef int budget = BATCH_MAX
-    cdef int rekeys = REKEYS_MAX
+    cdef Progress progress
     cdef uint32_t i
-    advance_memory(s, &s.requests_to_forget, &budget)
-    advance_memory(s, &s.denials_to_forget, &budget)
-    advance_sessions(s, &budget, &rekeys)
-    advance_lingers(s, &budget)
-    advance_denials(s, &budget)
+    progress.budget = BATCH_MAX
+    progress.rekeys = REKEYS_MAX
+    progress.is_blocked = False
+    advance_memory(s, &s.requests_to_forget, &progress)
+    advance_memory(s, &s.denials_to_forget, &progress)
+    advance_sessions(s, &progress)
+    advance_lingers(s, &progress)
+    advance_denials(s, &progress)
     for i in range(s.pool_count):
-        advance_pool(s, i, &budget)
-    return budget == 0 or rekeys == 0
+        advance_pool(s, &s.pools[i], &progress)
+    return progress.budget == 0 or progress.rekeys == 0
 
 
 cdef int64_t denials_due(State* s) noexcept nogil:

@@ -106,6 +106,7 @@ cdef void replay_grant(State* s, uint32_t number, Workspace* space, Outcome* out
     cdef uint32_t lease = session.first_lease
     outcome.status = STATUS_GRANTED
     outcome.fence = session.fence
+    outcome.place = number
     outcome.ttl = max(<int64_t>0, session.deadline - s.renew_grace - s.now)
     outcome.change_version = session.change_version
     while lease != NONE:
@@ -126,7 +127,7 @@ cdef void replay_open(State* s, const Command* command, uint32_t number, Workspa
         replay_denial(s, request, outcome)
         return
     if request.kind == REQUEST_LIVE:
-        session = session_live(s, session_at(s, <uint32_t>request.owner).fence, &is_full)
+        session = live_or_ended(s, <uint32_t>request.owner, &is_full)
         if is_full:
             refuse_events_full(s, outcome)
             return
@@ -148,6 +149,7 @@ cdef void grant(State* s, const Command* command, Decision* decision, Workspace*
         session_end(s, decision.old, END_SUPERSEDED)
     outcome.status = STATUS_GRANTED
     outcome.fence = decision.fence
+    outcome.place = number
     outcome.ttl = <int64_t>command.ttl_ms * NS_PER_MS
     outcome.change_version = 1
 
@@ -179,7 +181,7 @@ cdef void verb_open(State* s, const Command* command, Workspace* space, Outcome*
     old = session_of_instance(s, command)
     size = opened_size(command.text_size) + EVENT_SIZE * (2 * command.item_count + 2)
     if old != NONE:
-        old = session_live(s, session_at(s, old).fence, &is_full)
+        old = live_or_ended(s, old, &is_full)
     if old != NONE:
         size += EVENT_SIZE * (3 * active_lease_count(s, old) + 1)
     if is_full or not has_room(s, size):
@@ -212,7 +214,7 @@ cdef void report_changes(State* s, Session* session, uint32_t version, Workspace
 
 cdef void verb_renew(State* s, const Command* command, Workspace* space, Outcome* outcome) noexcept nogil:
     cdef bint is_full = False
-    cdef uint32_t number = session_live(s, command.fence, &is_full)
+    cdef uint32_t number = session_of_command(s, command, &is_full)
     cdef Session* session
     if number == NONE:
         refuse_not_alive(s, is_full, outcome)
@@ -282,7 +284,7 @@ cdef void verb_acquire(State* s, const Command* command, Workspace* space, Outco
     cdef bint is_full = False
     cdef uint32_t number, request
     cdef Session* session
-    number = session_live(s, command.fence, &is_full)
+    number = session_of_command(s, command, &is_full)
     if number == NONE:
         refuse_not_alive(s, is_full, outcome)
         return
@@ -323,7 +325,7 @@ cdef void answer_released(State* s, const Session* session, uint8_t was_held, Ou
 
 cdef void verb_release(State* s, const Command* command, Outcome* outcome) noexcept nogil:
     cdef bint is_full = False
-    cdef uint32_t number = session_live(s, command.fence, &is_full)
+    cdef uint32_t number = session_of_command(s, command, &is_full)
     cdef uint32_t request, lease
     if number == NONE:
         refuse_not_alive(s, is_full, outcome)
@@ -353,7 +355,7 @@ cdef void verb_release(State* s, const Command* command, Outcome* outcome) noexc
 
 cdef void verb_close(State* s, const Command* command, Outcome* outcome) noexcept nogil:
     cdef bint is_full = False
-    cdef uint32_t number = session_live(s, command.fence, &is_full)
+    cdef uint32_t number = session_of_command(s, command, &is_full)
     cdef uint32_t request = request_by_lookup(s, command.lookup) if command.fence else NONE
     if is_full:
         refuse_events_full(s, outcome)
