@@ -93,6 +93,8 @@ class _LicenceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LicenceS
     """Its expiry has passed."""
     LICENCE_STATE_REFUSED: _LicenceState.ValueType  # 5
     """It was refused; the reason says why."""
+    LICENCE_STATE_SET_ASIDE: _LicenceState.ValueType  # 6
+    """It is good, but another key of its series counts instead: of such a series one key a host counts."""
 
 class LicenceState(_LicenceState, metaclass=_LicenceStateEnumTypeWrapper):
     """Whether a licence counts."""
@@ -109,6 +111,8 @@ LICENCE_STATE_EXPIRED: LicenceState.ValueType  # 4
 """Its expiry has passed."""
 LICENCE_STATE_REFUSED: LicenceState.ValueType  # 5
 """It was refused; the reason says why."""
+LICENCE_STATE_SET_ASIDE: LicenceState.ValueType  # 6
+"""It is good, but another key of its series counts instead: of such a series one key a host counts."""
 Global___LicenceState: _TypeAlias = LicenceState  # noqa: Y015
 
 class _EventKind:

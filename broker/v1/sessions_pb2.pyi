@@ -395,7 +395,7 @@ class KeepAliveResponse(_message.Message):
     NOTICES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeepAliveResult]:
-        """One for each renewal of one request, in its order."""
+        """One for each renewal of one request, in its order; a long answer comes in several messages."""
 
     @_builtins.property
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
