@@ -22,7 +22,6 @@ _LICENCE_STATES = {
     LicenceState.NOT_YET_VALID: admin_pb2.LICENCE_STATE_NOT_YET_VALID,
     LicenceState.EXPIRED: admin_pb2.LICENCE_STATE_EXPIRED,
     LicenceState.REFUSED: admin_pb2.LICENCE_STATE_REFUSED,
-    # Not counted by its vendor's rule, although nothing is wrong with it; the API has no word of its own for it.
     LicenceState.SET_ASIDE: admin_pb2.LICENCE_STATE_SET_ASIDE,
 }
 
