@@ -111,7 +111,7 @@ class TroubledBus:
 
 
 def state_of(keyring: Keyring, thumbprint: str) -> KeyState:
-    return next(key.state for key in keyring.views().keys if key.thumbprint == thumbprint)
+    return next(shown.state for shown in keyring.views().keys if shown.thumbprint == thumbprint)
 
 
 def test_seats_of_all_keys_are_summed_once_all_are_proven(
@@ -135,7 +135,7 @@ def test_seats_of_all_keys_are_summed_once_all_are_proven(
     ]
     assert not sink.starting
     views = keyring.views()
-    assert {key.state for key in views.keys} == {KeyState.PRESENT}
+    assert {shown.state for shown in views.keys} == {KeyState.PRESENT}
     assert {row.state for row in views.licences} == {LicenceState.COUNTING}
     assert not views.is_starting
 
@@ -187,10 +187,10 @@ def test_keys_are_proven_again_and_again_with_a_later_end(
     assert sink.sources[0][3] - sink.sources[0][2] == (300 - 30) * S, (
         "grace is counted from the proof, not from its end"
     )
-    key = keyring.views().keys[0]
-    assert key.proof_latency_ns is not None
-    assert key.proof_failure_count == 0
-    assert key.seats == {"platform": 5}
+    shown = keyring.views().keys[0]
+    assert shown.proof_latency_ns is not None
+    assert shown.proof_failure_count == 0
+    assert shown.seats == {"platform": 5}
 
 
 @pytest.mark.parametrize("kind", [FaultKind.BAD_SIGNATURE, FaultKind.OTHER_KEY_SIGNATURE])
@@ -258,7 +258,7 @@ def test_a_key_that_cannot_be_opened_says_why_and_ends_the_start(
     token.faults.append(Fault(FaultKind.ACCESS_DENIED, repeat_count=1_000_000))
     keyring = run()
     assert not sink.starting
-    (nameless,) = [key for key in keyring.views().keys if not key.thumbprint]
+    (nameless,) = [shown for shown in keyring.views().keys if not shown.thumbprint]
     assert (nameless.state, nameless.code) == (KeyState.SUSPECT, "not_permitted")
     assert "udev" in nameless.sentence
     assert state_of(keyring, token.thumbprint) is KeyState.ABSENT
@@ -274,10 +274,10 @@ def test_two_tokens_with_one_private_key_are_both_quarantined(
     keyring = run()
     fleet.add("clone", dataclasses.replace(token))
     sink.await_seats("platform", 0)
-    key = keyring.views().keys[0]
-    assert (key.state, key.code) == (KeyState.QUARANTINED, "clone")
-    assert "101-1.1" in key.sentence
-    assert "101-1.2" in key.sentence
+    shown = keyring.views().keys[0]
+    assert (shown.state, shown.code) == (KeyState.QUARANTINED, "clone")
+    assert "101-1.1" in shown.sentence
+    assert "101-1.2" in shown.sentence
     # Pulling one of them does not end a quarantine, since nobody knows which was the clone; an admin does.
     fleet.unplug("clone")
     keyring.doubt(token.thumbprint)
@@ -303,7 +303,7 @@ def test_a_key_that_comes_back_at_another_place_is_no_clone(
         until(lambda: keyring.views().keys[0].address == "101-1.1", "the key at its old place")
         sink.await_seats("platform", 5)
     assert state_of(keyring, token.thumbprint) is KeyState.PRESENT
-    assert [key.thumbprint for key in keyring.views().keys] == [token.thumbprint]
+    assert [shown.thumbprint for shown in keyring.views().keys] == [token.thumbprint]
 
 
 def test_an_admin_can_stop_counting_a_key(
@@ -419,7 +419,7 @@ def test_a_defect_of_the_driver_is_a_failure_of_that_key_and_of_nothing_else(
     bus = TroubledBus(fleet)
     bus.open_trouble = ZeroDivisionError("in the driver")
     keyring = run(bus=bus)
-    (nameless,) = [key for key in keyring.views().keys if not key.thumbprint]
+    (nameless,) = [shown for shown in keyring.views().keys if not shown.thumbprint]
     assert (nameless.state, nameless.code) == (KeyState.SUSPECT, "defect")
     bus.open_trouble = None
     sink.await_seats("platform", 5)

@@ -36,7 +36,7 @@ FACTS = BrokerFacts(
     durability="none",
 )
 
-KEY = KeyView(
+SECURITY_KEY = KeyView(
     thumbprint="NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
     state=KeyState.PRESENT,
     code="",
@@ -59,7 +59,7 @@ LICENCE = LicenceView(
     state=LicenceState.COUNTING,
     code="",
     sentence="",
-    thumbprint=KEY.thumbprint,
+    thumbprint=SECURITY_KEY.thumbprint,
     file="acme-17.jwt",
     not_before_unix_s=1_700_000_000,
     expires_unix_s=1_900_000_000,
@@ -150,8 +150,8 @@ class Bench:
 
 def lived_in() -> Bench:
     """A bench in which something of everything has happened, so that every family has samples."""
-    lost = replace(KEY, thumbprint="absent-thumbprint-of-a-key", state=KeyState.LOST, seats={}, proof_latency_ns=None)
-    bench = Bench(KEY, lost, licences=(LICENCE,))
+    lost = replace(SECURITY_KEY, thumbprint="absent-thumbprint-of-a-key", state=KeyState.LOST, seats={}, proof_latency_ns=None)
+    bench = Bench(SECURITY_KEY, lost, licences=(LICENCE,))
     bench.pool("platform", 2, 0)
     bench.pool("crm", 5, 1, sharing=Sharing.USER, is_emulated=True)
     first = bench.open("ann", "platform", "crm")

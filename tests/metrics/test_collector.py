@@ -11,7 +11,7 @@ from broker.keyring import KeyState, LicenceState
 from broker.model.words import DenialReason, EndReason, Sharing
 from broker.verbs.stats import BUCKET_BOUNDS_SECONDS
 from broker.web.metrics import WAITING_COUNT_MAX, metrics_endpoint
-from tests.metrics.readings import BOUNDS, KEY, LICENCE, SECOND_NS, Bench, lived_in
+from tests.metrics.readings import BOUNDS, LICENCE, SECOND_NS, SECURITY_KEY, Bench, lived_in
 
 PLATFORM: dict[str, Any] = {"product": "platform", "pool": "0", "emulated": "false"}
 
@@ -217,30 +217,30 @@ def test_open_that_finds_the_ledger_full_is_an_overload():
 
 
 def test_every_key_state_is_counted_and_those_without_keys_are_zero():
-    bench = Bench(KEY, replace(KEY, thumbprint="other", state=KeyState.SUSPECT), replace(KEY, thumbprint="", state=KeyState.OPENING))
+    bench = Bench(SECURITY_KEY, replace(SECURITY_KEY, thumbprint="other", state=KeyState.SUSPECT), replace(SECURITY_KEY, thumbprint="", state=KeyState.OPENING))
     counts = {state: bench.value("usher_keys", state=state.value) for state in KeyState}
     assert counts == dict.fromkeys(KeyState, 0) | {KeyState.PRESENT: 1, KeyState.SUSPECT: 1, KeyState.OPENING: 1}
 
 
 @pytest.mark.parametrize("state", list(KeyState))
 def test_key_is_present_exactly_while_its_seats_count(state):
-    bench = Bench(replace(KEY, state=state))
-    name = KEY.thumbprint[:12]
+    bench = Bench(replace(SECURITY_KEY, state=state))
+    name = SECURITY_KEY.thumbprint[:12]
     assert bench.value("usher_key_present", thumbprint=name) == (state in (KeyState.PRESENT, KeyState.SUSPECT))
     for word in KeyState:
         assert bench.value("usher_key_state", thumbprint=name, state=word.value) == (word is state)
 
 
 def test_key_keeps_its_series_when_it_becomes_known_by_a_description():
-    bench = Bench(replace(KEY, state=KeyState.ABSENT, description="", seats={}))
+    bench = Bench(replace(SECURITY_KEY, state=KeyState.ABSENT, description="", seats={}))
     before = bench.series()["usher_key_present"]
-    bench.keyring.shown = replace(bench.keyring.shown, keys=(KEY,))
+    bench.keyring.shown = replace(bench.keyring.shown, keys=(SECURITY_KEY,))
     assert bench.series()["usher_key_present"] == before
 
 
 def test_key_shows_its_seats_and_proofs():
-    bench = Bench(KEY)
-    name = KEY.thumbprint[:12]
+    bench = Bench(SECURITY_KEY)
+    name = SECURITY_KEY.thumbprint[:12]
     assert bench.value("usher_key_seats", thumbprint=name, product="platform") == 10
     assert bench.value("usher_key_proofs_total", thumbprint=name, outcome="ok") == 9
     assert bench.value("usher_key_proofs_total", thumbprint=name, outcome="failed") == 1
@@ -251,17 +251,17 @@ def test_key_shows_its_seats_and_proofs():
 
 
 def test_key_that_was_never_proven_has_no_age_and_no_latency_instead_of_a_wrong_one():
-    bench = Bench(replace(KEY, last_proof_age_ns=None, proof_latency_ns=None))
+    bench = Bench(replace(SECURITY_KEY, last_proof_age_ns=None, proof_latency_ns=None))
     assert "usher_key_last_proof_age_seconds" not in bench.series()
     assert "usher_key_proof_latency_seconds" not in bench.series()
 
 
 def test_two_views_of_one_identity_are_one_sample_with_the_worse_state():
-    clone = replace(KEY, state=KeyState.QUARANTINED, proof_count=2)
-    for keys in ((KEY, clone), (clone, KEY)):
+    clone = replace(SECURITY_KEY, state=KeyState.QUARANTINED, proof_count=2)
+    for keys in ((SECURITY_KEY, clone), (clone, SECURITY_KEY)):
         bench = Bench(*keys)
-        assert bench.value("usher_key_present", thumbprint=KEY.thumbprint[:12]) == 0
-        assert bench.value("usher_key_proofs_total", thumbprint=KEY.thumbprint[:12], outcome="ok") == 11
+        assert bench.value("usher_key_present", thumbprint=SECURITY_KEY.thumbprint[:12]) == 0
+        assert bench.value("usher_key_proofs_total", thumbprint=SECURITY_KEY.thumbprint[:12], outcome="ok") == 11
 
 
 def test_licences_are_counted_by_state_and_only_those_with_an_end_have_an_expiry():
