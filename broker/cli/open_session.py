@@ -111,9 +111,14 @@ class _Report:
     """Says what happens to the sessions; `notice` is called in a thread of the client."""
 
     is_json: bool
-    sessions: dict[str, client.Session] = field(default_factory=dict)
-    has_lost: bool = False
+    granted_count: int = 0
+    lost_count: int = 0
     is_over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether any session ended before it was closed."""
+        return self.lost_count > 0
 
     def hold(self, hold_s: float | None) -> None:
         """Waits for the end of the time, a signal, or the loss of every session."""
@@ -121,7 +126,7 @@ class _Report:
         self.is_over.wait(hold_s)
 
     def granted(self, session: client.Session, user: str) -> None:
-        self.sessions[session.public_id] = session
+        self.granted_count += 1
         if self.is_json:
             leases = [_lease_json(lease) for lease in session.leases]
             missing = [_denial_json(one) for one in session.unavailable]
@@ -143,9 +148,6 @@ class _Report:
 
     def notice(self, notice: client.Notice) -> None:
         is_lost = notice.kind is client.NoticeKind.SESSION_LOST
-        if is_lost:
-            self.has_lost = True
-            self._check_lost()
         if self.is_json:
             line = {"event": "lost" if is_lost else "notice", "session": notice.public_id, "kind": notice.kind.value}
             product = notice.lease.product if notice.lease else None
@@ -153,6 +155,10 @@ class _Report:
         else:
             grace = notice.lease.key_grace_s if notice.lease else None
             say(f"{notice.public_id}: {notice.message}" + (f" (within {span(grace)})" if grace else ""), style="yellow")
+        if is_lost:
+            # Last, so that the end of all is not said before the loss of the last.
+            self.lost_count += 1
+            self._check_lost()
 
     def closed(self, count: int) -> None:
         if self.is_json:
@@ -161,7 +167,7 @@ class _Report:
             say("Closed." if count == 1 else f"Closed {count} sessions.")
 
     def _check_lost(self) -> None:
-        if self.sessions and all(session.lost.is_set() for session in list(self.sessions.values())):
+        if self.granted_count and self.lost_count >= self.granted_count:
             self.is_over.set()
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from broker.app import data_directory
 from broker.app.data_directory import GENERATION_MAX, opened, read_run_file, read_token
 from broker.errors import AlreadyRunning, DataDirectoryError
 from tests.support.broker_process import process_environment
@@ -139,7 +138,7 @@ def test_generation_is_on_disk_before_the_broker_goes_on(tmp_path: Path, monkeyp
         synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
         real_sync(descriptor)
 
-    monkeypatch.setattr(data_directory.os, "fsync", watch)
+    monkeypatch.setattr(os, "fsync", watch)
     with opened(tmp_path):
         assert str(tmp_path / "generation.new") in synced
         assert synced[-1] == str(tmp_path)

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -27,10 +27,10 @@ O_CLOEXEC = os.O_CLOEXEC
 ONE_KEY = [{"name": "alpha", "seats": {"platform": 5}}]
 
 
-def failing_serve(directory: Path, sections: dict[str, dict[str, object]], *, emulate: bool = False) -> tuple[int, str]:
+def failing_serve(directory: Path, sections: Mapping[str, Mapping[str, object]], *, emulate: bool = False) -> tuple[int, str]:
     """Runs a broker that is expected not to start; its exit code and what it said."""
     path = directory / "wrong.toml"
-    path.write_text(toml_text({"broker": {"data_dir": str(directory / "data")}} | sections))
+    path.write_text(toml_text({"broker": {"data_dir": str(directory / "data")}, **sections}))
     done = subprocess.run(
         serve_command(path, emulate=emulate), capture_output=True, text=True, env=process_environment(), timeout=60
     )
@@ -290,7 +290,7 @@ def test_http_port_answers_to_its_address_and_the_names_in_its_settings(
 
 def test_beyond_this_machine_with_everything_written_down_it_serves(tmp_path: Path) -> None:
     authority = TestAuthority(tmp_path / "ca")
-    settings = {
+    settings: dict[str, dict[str, object]] = {
         "clients": {"address": "0.0.0.0:0", "tls": authority.server_tls()},
         "licences": {"allow_emulated": True},
     }

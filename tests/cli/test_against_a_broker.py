@@ -13,7 +13,7 @@ from broker import client
 from broker.exit_codes import ExitCode
 from tests.support.broker_process import RunningBroker, process_environment, running_broker, serve_command
 from tests.support.certificates import TestAuthority
-from tests.support.usher_command import CommandResult, spawn_usher, usher
+from tests.support.usher_command import CommandResult, spawned_usher, usher
 from tests.support.waiting import until
 
 
@@ -178,19 +178,17 @@ def test_reload_says_what_changed(broker: RunningBroker, run: Run) -> None:
 def test_events_are_printed_as_they_happen(broker: RunningBroker, run: Run) -> None:
     with client.open(broker.clients, user="anna", products=["telephony"]) as session:
         pass
-    watched = spawn_usher("events", "--json", "--after", 1, "--data-dir", broker.data_directory)
-    assert watched.stdout is not None
     kinds = []
-    for line in watched.stdout:
-        event = json.loads(line)
-        if event["session"] == session.public_id:
-            kinds.append(event["kind"])
-        if kinds and kinds[-1] == "session_ended":
-            assert event["end_reason"] == "closed"
-            assert event["time"].endswith("Z")
-            break
-    watched.kill()
-    watched.communicate()
+    with spawned_usher("events", "--json", "--after", 1, "--data-dir", broker.data_directory) as watched:
+        assert watched.stdout is not None
+        for line in watched.stdout:
+            event = json.loads(line)
+            if event["session"] == session.public_id:
+                kinds.append(event["kind"])
+            if kinds and kinds[-1] == "session_ended":
+                assert event["end_reason"] == "closed"
+                assert event["time"].endswith("Z")
+                break
     assert kinds == ["session_opened", "lease_started", "lease_ended", "session_ended"]
 
 
@@ -230,21 +228,21 @@ def test_open_with_a_wrong_request_names_the_field(run: Run) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_open_gives_its_seats_back(broker: RunningBroker, number: signal.Signals) -> None:
-    held = spawn_usher("open", "platform", "--count", 2, "--data-dir", broker.data_directory)
-    until(lambda: len(broker.sessions()) == 2, "both sessions open")
-    held.send_signal(number)
-    out, err = held.communicate(timeout=20)
-    assert held.returncode == 0
+    with spawned_usher("open", "platform", "--count", 2, "--data-dir", broker.data_directory) as held:
+        until(lambda: len(broker.sessions()) == 2, "both sessions open")
+        held.send_signal(number)
+        out, err = held.communicate(timeout=60)
+    assert held.returncode == 0, err
     assert out.splitlines()[-1] == "Closed 2 sessions."
     assert err == ""
     assert broker.sessions() == []
 
 
 def test_open_whose_session_is_revoked_ends_with_ten(broker: RunningBroker, run: Run) -> None:
-    held = spawn_usher("open", "platform", "--ttl", 1, "--json", "--data-dir", broker.data_directory)
-    until(lambda: len(broker.sessions()) == 1, "the session open")
-    assert run("sessions", "revoke", broker.sessions()[0].public_id).code == 0
-    out, _ = held.communicate(timeout=20)
+    with spawned_usher("open", "platform", "--ttl", 1, "--json", "--data-dir", broker.data_directory) as held:
+        until(lambda: len(broker.sessions()) == 1, "the session open")
+        assert run("sessions", "revoke", broker.sessions()[0].public_id).code == 0
+        out, _ = held.communicate(timeout=60)
     assert held.returncode == ExitCode.SESSION_LOST
     events = [json.loads(line)["event"] for line in out.splitlines()]
     assert events == ["granted", "lost", "closed"]

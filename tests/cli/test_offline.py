@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -109,9 +109,9 @@ def test_version_says_whether_a_broker_can_run() -> None:
 # --- usher config ------------------------------------------------------------------------------------------------
 
 
-def config_file(directory: Path, sections: dict[str, dict[str, object]]) -> Path:
+def config_file(directory: Path, sections: Mapping[str, Mapping[str, object]]) -> Path:
     path = directory / "usher.toml"
-    path.write_text(toml_text({"broker": {"data_dir": "data"}} | sections))
+    path.write_text(toml_text({"broker": {"data_dir": "data"}, **sections}))
     return path
 
 

@@ -34,7 +34,7 @@ from tests.support.waiting import until
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_S = 60.0
 STOP_S = 20.0
-CALL_S = 10.0
+CALL_S = 20.0
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class RunningBroker:
         """Pulls an emulated key; returns before its seats are gone."""
         self._set_plugged(name, False)
 
-    def await_capacity(self, product: str, capacity: int, *, within_s: float = 10.0) -> None:
+    def await_capacity(self, product: str, capacity: int, *, within_s: float = 30.0) -> None:
         """Waits until the product's proven capacity is as said."""
 
         def is_so() -> bool:
@@ -115,7 +115,7 @@ class RunningBroker:
 
         until(is_so, f"capacity {capacity} of {product}", within_s=within_s)
 
-    def await_proven(self, *, within_s: float = 20.0) -> None:
+    def await_proven(self, *, within_s: float = 30.0) -> None:
         """Waits until no pool is starting: every key that was plugged in at the start has been tried."""
 
         def is_so() -> bool:

@@ -1,6 +1,6 @@
 """The `usher` command inside the test's own process: fast, with its output and exit code.
 
-For what ends by itself; what must be interrupted runs as a process (`spawn_usher`).
+For what ends by itself; what must be interrupted runs as a process (`spawned_usher`).
 """
 
 import contextlib
@@ -44,9 +44,10 @@ def usher(*arguments: object, environment: Mapping[str, str] | None = None) -> C
     return CommandResult(int(code), out.getvalue(), err.getvalue())
 
 
-def spawn_usher(*arguments: object) -> "subprocess.Popen[str]":
-    """Starts `usher ARGUMENTS` as a process of its own."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def spawned_usher(*arguments: object) -> Iterator["subprocess.Popen[str]"]:
+    """`usher ARGUMENTS` as a process of its own, killed at the end of the block if it still runs."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "broker.cli.main", *(str(one) for one in arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -54,6 +55,11 @@ def spawn_usher(*arguments: object) -> "subprocess.Popen[str]":
         text=True,
         env=process_environment(),
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable
 POLL_INTERVAL_S = 0.02
 
 
-def until(condition: Callable[[], bool], what: str, *, within_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], what: str, *, within_s: float = 30.0) -> None:
     """Returns when the condition holds; AssertionError that says `what` was awaited if it never does."""
     deadline_s = time.monotonic() + within_s
     pause = threading.Event()
