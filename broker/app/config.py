@@ -129,10 +129,10 @@ class BoundsSection:
     sessions_max: int = entry(1_048_576, values.whole(1, RECORDS_CEILING), "open sessions")
     leases_max: int = entry(4_194_304, values.whole(1, RECORDS_CEILING), "leases of all sessions")
     charges_max: int = entry(4_194_304, values.whole(1, RECORDS_CEILING), "charges, lingering ones included")
-    requests_max: int = entry(4_194_304, values.whole(1, RECORDS_CEILING), "remembered request_ids")
-    denials_max: int = entry(1_048_576, values.whole(1, RECORDS_CEILING), "remembered denials")
+    requests_max: int = entry(2_097_152, values.whole(1, RECORDS_CEILING), "remembered request_ids")
+    denials_max: int = entry(262_144, values.whole(1, RECORDS_CEILING), "remembered denials")
     text_size_max: int = entry(268_435_456, values.whole(1 << 16, 1 << 35), "bytes of names of holders")
-    event_ring_size: int = entry(16_777_216, values.whole(1 << 17, 1 << 30), "bytes of events that wait to be read")
+    event_ring_size: int = entry(4_194_304, values.whole(1 << 17, 1 << 30), "bytes of events that wait to be read")
 
 
 @dataclass(frozen=True, slots=True)
