@@ -14,6 +14,7 @@
 cdef enum:
     EVENT_SIZE = 64
     OPENED_FIXED_SIZE = 104
+    RING_AHEAD = 512                # where the ring is asked for before it is written: it is larger than the caches
 
 cdef struct EventHeader:
     uint32_t size
@@ -53,8 +54,10 @@ cdef void ring_write(State* s, const void* data, uint64_t size) noexcept nogil:
     cdef uint64_t start = s.ring.tail % s.ring.size
     cdef uint64_t first = min(size, s.ring.size - start)
     memcpy(s.ring.base + start, data, first)
-    memcpy(s.ring.base, <const uint8_t*>data + first, size - first)
+    if first < size:
+        memcpy(s.ring.base, <const uint8_t*>data + first, size - first)
     s.ring.tail += size
+    prefetch(s.ring.base + (s.ring.tail + RING_AHEAD) % s.ring.size)
 
 
 cdef void emit(

@@ -85,7 +85,7 @@ cdef inline DenialRecord* denial_at(State* s, uint32_t number) noexcept nogil:
 # A lookup is one line, almost always; a removal clears one place and moves nothing, so it looks at no other record.
 
 cdef enum:
-    BUCKET_LOAD = 6                 # places used of ten, when all records are
+    BUCKET_LOAD = 8                 # places used of ten, when all records are
 
 
 cdef bint index_reserve(State* s, Index* index, uint64_t count_max) noexcept nogil:
@@ -283,7 +283,8 @@ cdef void heap_add(State* s, Heap* heap, int64_t time, uint32_t number) noexcept
 
 
 cdef void heap_remove(State* s, Heap* heap, uint32_t position) noexcept nogil:
-    """The last entry fills the place and moves to where it belongs, usually nowhere."""
+    """The last entry fills the place. One that comes after what stood there comes after its parent too, so that the parent
+    need not be looked at; usually it stays right there."""
     cdef uint32_t number
     cdef int64_t time
     USHER_ASSERT(position < heap.count)
@@ -292,65 +293,70 @@ cdef void heap_remove(State* s, Heap* heap, uint32_t position) noexcept nogil:
         return
     time = heap.times[heap.count]
     number = heap.numbers[heap.count]
-    if position and heap_is_before(s, heap, time, number, (position - 1) >> 2):
+    if heap_is_before(s, heap, time, number, position):
         heap_raise(s, heap, position, time, number)
     else:
         heap_sink(s, heap, position, time, number)
 
 
 # --- texts ---------------------------------------------------------------------------------------------------------
-# A block is a multiple of 8 bytes: six sizes, two bytes of padding, the six texts. Freed blocks wait in a list of
-# their class; when the arena is used up a larger free block serves a smaller text.
+# A block is a multiple of 4 bytes: six sizes, then the six texts. Freed blocks wait in a list of their size, linked
+# through their first 8 bytes; when the arena is used up a larger free block serves a smaller text.
+
+cdef enum:
+    TEXT_HEADER = TEXT_PARTS
+    TEXT_CLASSES = 160              # of 4 bytes; the largest text is one of 8 bytes less than TEXT_CLASSES * 4
+    NO_TEXT_ROOM = TEXT_CLASSES
+
 
 cdef inline uint32_t text_class(uint32_t text_size) noexcept nogil:
-    return (8 + text_size + 7) >> 3
+    return (TEXT_HEADER + text_size + 3) >> 2
 
 
-cdef uint64_t text_find_room(State* s, uint32_t block_class) noexcept nogil:
-    """The class whose free list can serve the block; 0: the arena's fresh part can; 96: there is no room."""
+cdef inline uint32_t text_size_of(const uint8_t* block) noexcept nogil:
+    return block[0] + block[1] + block[2] + block[3] + block[4] + block[5]
+
+
+cdef uint32_t text_find_room(State* s, uint32_t block_class) noexcept nogil:
+    """The class whose free list can serve the block; 0: the arena's fresh part can; NO_TEXT_ROOM."""
     cdef uint32_t candidate = block_class
     if s.texts.free_heads[block_class]:
         return block_class
-    if s.texts.high + block_class * 8 <= s.texts.size_max:
+    if s.texts.high + block_class * 4 <= s.texts.size_max:
         return 0
-    while candidate < 96:
-        if s.texts.free_heads[candidate]:
-            return candidate
+    while candidate < TEXT_CLASSES and not s.texts.free_heads[candidate]:
         candidate += 1
-    return 96
+    return candidate
+
+
+cdef void text_keep_rest(State* s, uint64_t offset, uint32_t rest_class) noexcept nogil:
+    """What a larger block leaves over is free too, if a link fits in."""
+    if rest_class >= 2:
+        memcpy(s.texts.base + offset, &s.texts.free_heads[rest_class], 8)
+        s.texts.free_heads[rest_class] = offset + 1
 
 
 cdef uint64_t text_store(State* s, const uint8_t* sizes, const uint8_t* text, uint32_t text_size) noexcept nogil:
+    """Where the text stands. A rest of 4 bytes of a larger block is lost."""
     cdef uint32_t block_class = text_class(text_size)
-    cdef uint64_t found = text_find_room(s, block_class)
+    cdef uint32_t found = text_find_room(s, block_class)
     cdef uint64_t offset
-    USHER_ASSERT(found < 96)
+    USHER_ASSERT(found < NO_TEXT_ROOM)
     if found:
-        block_class = <uint32_t>found
-        offset = s.texts.free_heads[block_class] - 1
-        memcpy(&s.texts.free_heads[block_class], s.texts.base + offset, 8)
+        offset = s.texts.free_heads[found] - 1
+        memcpy(&s.texts.free_heads[found], s.texts.base + offset, 8)
+        text_keep_rest(s, offset + block_class * 4, found - block_class)
     else:
         offset = s.texts.high
-        s.texts.high += block_class * 8
-    memcpy(s.texts.base + offset, sizes, TEXT_PARTS)
-    s.texts.base[offset + 6] = block_class
-    memcpy(s.texts.base + offset + 8, text, text_size)
-    s.texts.live += block_class * 8
+        s.texts.high += block_class * 4
+    memcpy(s.texts.base + offset, sizes, TEXT_HEADER)
+    memcpy(s.texts.base + offset + TEXT_HEADER, text, text_size)
+    s.texts.live += block_class * 4
     return offset
 
 
 cdef void text_free(State* s, uint64_t offset) noexcept nogil:
-    cdef uint32_t block_class = s.texts.base[offset + 6]
+    cdef uint32_t block_class = text_class(text_size_of(s.texts.base + offset))
     memcpy(s.texts.base + offset, &s.texts.free_heads[block_class], 8)
     s.texts.free_heads[block_class] = offset + 1
-    s.texts.live -= block_class * 8
-
-
-cdef inline const uint8_t* text_part(State* s, uint64_t offset, int part, uint32_t* size) noexcept nogil:
-    cdef const uint8_t* block = s.texts.base + offset
-    cdef uint32_t start = 8
-    cdef int i
-    for i in range(part):
-        start += block[i]
-    size[0] = block[part]
-    return block + start
+    s.texts.live -= block_class * 4

@@ -265,12 +265,12 @@ cdef struct Heap:                   # least first, four children a node
     uint32_t count
     uint32_t is_of_charges
 
-cdef struct Arena:                  # texts, in classes of 8 bytes
+cdef struct Arena:                  # texts, in classes of 4 bytes
     uint8_t* base
     uint64_t size_max
     uint64_t high
     uint64_t live
-    uint64_t free_heads[96]         # offset + 1 of the first free block of each class
+    uint64_t free_heads[160]        # offset + 1 of the first free block of each class
 
 cdef struct Queue:                  # requests in the order in which they are forgotten
     uint32_t head

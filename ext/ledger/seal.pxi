@@ -39,13 +39,18 @@ cdef inline void session_id_make(State* s, uint64_t fence, uint32_t place, uint8
     memcpy(target + 16, mac, 16)
 
 
+cdef inline uint32_t session_id_place(const uint8_t* session_id) noexcept nogil:
+    cdef uint64_t word
+    memcpy(&word, session_id, 8)
+    return <uint32_t>byte_swap_64(word)
+
+
 cdef inline uint64_t session_id_check(State* s, const uint8_t* session_id, uint32_t* place) noexcept nogil:
     """The fence of a genuine id, and its place; 0. The MAC is compared in constant time."""
     cdef uint64_t word, fence
     cdef uint64_t given[2]
     cdef uint64_t made[2]
-    memcpy(&word, session_id, 8)
-    place[0] = <uint32_t>byte_swap_64(word)
+    place[0] = session_id_place(session_id)
     memcpy(&word, session_id + 8, 8)
     fence = byte_swap_64(word)
     memcpy(given, session_id + 16, 16)

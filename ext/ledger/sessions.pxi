@@ -111,7 +111,7 @@ cdef bint is_same_instance(State* s, uint32_t number, const Command* command) no
     cdef const uint8_t* block = s.texts.base + session_at(s, number).text
     return (
         memcmp(block, command.sizes, TEXT_PARTS) == 0
-        and memcmp(block + 8, command.text, command.text_size) == 0
+        and memcmp(block + TEXT_HEADER, command.text, command.text_size) == 0
     )
 
 

@@ -7,7 +7,7 @@ cdef struct PieceOfSession:         # one row of a listing
     uint64_t fence
     int64_t age
     int64_t ends_in
-    uint8_t block[8 + TEXT_SIZE_MAX]
+    uint8_t block[TEXT_HEADER + TEXT_SIZE_MAX]
     uint32_t first_lease
     uint32_t lease_count
 
@@ -745,7 +745,7 @@ cdef uint32_t copy_sessions(State* s, uint32_t* place, uint32_t wanted, PieceOfS
         pieces[count].fence = session.fence
         pieces[count].age = s.now - session.opened
         pieces[count].ends_in = session.deadline - s.now
-        memcpy(pieces[count].block, s.texts.base + session.text, 8 * <uint64_t>s.texts.base[session.text + 6])
+        memcpy(pieces[count].block, s.texts.base + session.text, TEXT_HEADER + text_size_of(s.texts.base + session.text))
         pieces[count].first_lease = lease_count
         pieces[count].lease_count = session.lease_count
         lease = session.first_lease
@@ -760,7 +760,7 @@ cdef uint32_t copy_sessions(State* s, uint32_t* place, uint32_t wanted, PieceOfS
 
 
 cdef _session_view(Ledger ledger, const PieceOfSession* piece, const LeaseOut* leases):
-    cdef uint32_t start = 8
+    cdef uint32_t start = TEXT_HEADER
     cdef uint32_t i
     texts = []
     for i in range(TEXT_PARTS):

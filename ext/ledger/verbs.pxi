@@ -96,7 +96,7 @@ cdef uint8_t open_bound(State* s, const Command* command) noexcept nogil:
         return BOUND_LEASES
     if slab_free_count(&s.charges) < command.item_count:
         return BOUND_CHARGES
-    if text_find_room(s, text_class(command.text_size)) == 96:
+    if text_find_room(s, text_class(command.text_size)) == NO_TEXT_ROOM:
         return BOUND_TEXT
     return BOUND_NONE
 
@@ -300,7 +300,7 @@ cdef void verb_acquire(State* s, const Command* command, Workspace* space, Outco
     if not has_room(s, EVENT_SIZE * (2 * command.item_count + 2)):
         refuse_events_full(s, outcome)
         return
-    decision_begin(&decision, session.fence, number, NONE, session.priority, s.texts.base + session.text, s.texts.base + session.text + 8)
+    decision_begin(&decision, session.fence, number, NONE, session.priority, s.texts.base + session.text, s.texts.base + session.text + TEXT_HEADER)
     decide(s, command, &decision)
     if decision.denied_item >= 0:
         deny(s, command, &decision.items[decision.denied_item].denial, outcome)

@@ -1,0 +1,200 @@
+"""The ledger alone, one thread: what an operation costs and what a session takes, at a thousand and at a million.
+
+    python -m loadtests.bench [--quick] [--output build/bench.json]
+
+Two ledgers of the default bounds stand in one process, one with 1,000 sessions, one with 1,000,000, and are measured in
+turn, round by round, so that the machine's moods hit both. A session has a user of 10, a host of 12 and an app of 8
+bytes and leases of two products; ids are drawn uniformly. An operation goes from the bytes of a request to the answer: its id or
+request is hashed, the mutex is taken, the seat rules run, the session id is signed. CPU time of the thread is measured around
+`Ledger.execute` of batches of 250, so Python's making of the batches is left out. Every status is checked.
+
+Renew: random sessions. Close and open: 250 random sessions are closed, and as many opened in their place. The ratio is the
+median over the rounds of (million / thousand); the figures in brackets are the quartiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from broker._ledger import LIMITS, Batch, Ledger
+from broker.model.terms import PoolTerms
+from broker.model.words import Status
+
+BATCH = 250
+SMALL = 1_000
+LARGE = 1_000_000
+BATCHES_OF_ROUND = 8
+PRODUCTS = (("platform", False), ("crm", False))
+FAR_NS = 2**60
+RATIO_BAR = 1.3
+SIZE_BAR = 400
+
+
+def resident_size() -> int:
+    """Bytes of anonymous memory that the process really has."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/smaps_rollup has no line 'Anonymous:'")
+
+
+@dataclass
+class Population:
+    """One ledger that holds a constant number of sessions, and the time that each operation on it took."""
+
+    count: int
+    costs_ns: dict[str, list[float]] = field(default_factory=lambda: {"renew": [], "close": [], "open": []})
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.count)
+        self.now_ns = 1
+        self.user_number = 0
+        # Touched before the memory is measured: the ids are the clients', not the ledger's.
+        self.ids = bytearray(b"\x01") * (self.count * LIMITS["SESSION_ID_SIZE"])
+        self.batch = Batch(BATCH)
+        before = resident_size()
+        self.ledger = self._ledger()
+        for start in range(0, self.count, BATCH):
+            self._open(range(start, min(start + BATCH, self.count)))
+        self.session_size = (resident_size() - before) / self.count
+
+    def _ledger(self) -> Ledger:
+        ledger = Ledger(broker_id=b"bench---", secret=bytes(16), generation=1, start_ns=0, stall_ns=0)
+        for source, (product, _) in enumerate(PRODUCTS):
+            pool = ledger.declare_pool(product, PoolTerms(), True)
+            seats = LIMITS["SEATS_OF_SOURCE_MAX"]
+            ledger.prove_source(0, 2 * source, pool, seats, FAR_NS, FAR_NS)
+            ledger.prove_source(0, 2 * source + 1, pool, seats, FAR_NS, FAR_NS)
+        return ledger
+
+    def round(self) -> None:
+        """Each operation, some batches of it."""
+        renew = close = opened = 0
+        for _ in range(BATCHES_OF_ROUND):
+            renew += self._renew(BATCH)
+            places = self.random.sample(range(self.count), BATCH)
+            close += self._close(places)
+            opened += self._open(places)
+        for name, total in (("renew", renew), ("close", close), ("open", opened)):
+            self.costs_ns[name].append(total / (BATCHES_OF_ROUND * BATCH))
+
+    def _open(self, places: range | list[int]) -> int:
+        self.batch.clear()
+        for place in places:
+            self.user_number += 1
+            self.batch.add_open(
+                self.ledger,
+                request_id=self.random.randbytes(LIMITS["REQUEST_ID_SIZE"]),
+                user=b"user%06d" % (self.user_number % 1_000_000),
+                host=b"workplace%03d" % (place % 1000),
+                app=b"crm/8.3 ",
+                products=PRODUCTS,
+            )
+        spent = self._execute(Status.GRANTED)
+        size = LIMITS["SESSION_ID_SIZE"]
+        made = self.batch.session_ids()
+        for index, place in enumerate(places):
+            self.ids[place * size : (place + 1) * size] = made[index * size : (index + 1) * size]
+        return spent
+
+    def _renew(self, count: int) -> int:
+        self.batch.clear()
+        for _ in range(count):
+            self.batch.add_renew(self.ledger, self._id(self.random.randrange(self.count)), 1)
+        return self._execute(Status.RENEWED)
+
+    def _close(self, places: list[int]) -> int:
+        self.batch.clear()
+        for place in places:
+            self.batch.add_close(self.ledger, self._id(place), self.random.randbytes(LIMITS["REQUEST_ID_SIZE"]))
+        return self._execute(Status.CLOSED)
+
+    def _id(self, place: int) -> bytes:
+        size = LIMITS["SESSION_ID_SIZE"]
+        return bytes(self.ids[place * size : (place + 1) * size])
+
+    def _execute(self, expected: Status) -> int:
+        """CPU nanoseconds of the thread; time then moves on, and what was remembered long ago is forgotten."""
+        begin = time.thread_time_ns()
+        self.ledger.execute(self.now_ns, self.batch)
+        spent = time.thread_time_ns() - begin
+        statuses = self.batch.statuses()
+        if statuses != bytes([expected]) * len(statuses):
+            raise RuntimeError(f"not every command ended as {expected.name}: {statuses.hex()}")
+        self.ledger.drain_events(LIMITS["EVENT_RING_DEFAULT"])
+        self.now_ns += 1000
+        return spent
+
+
+def results(small: Population, large: Population) -> list[dict[str, Any]]:
+    """One row an operation and size, and the ratio of the two."""
+    rows: list[dict[str, Any]] = []
+    for name in ("open", "renew", "close"):
+        pairs = list(zip(small.costs_ns[name], large.costs_ns[name], strict=True))
+        ratios = statistics.quantiles([big / little for little, big in pairs], n=4)
+        for population in (small, large):
+            low, median, high = statistics.quantiles(population.costs_ns[name], n=4)
+            rows.append(
+                {
+                    "name": f"ledger_{name}_{population.count}",
+                    "requests_per_s": round(1e9 / median),
+                    "cpu_us": round(median / 1000, 4),
+                    "cpu_us_quartiles": [round(low / 1000, 4), round(high / 1000, 4)],
+                    "session_size": round(population.session_size),
+                    "ratio": round(ratios[1], 3),
+                    "ratio_quartiles": [round(ratios[0], 3), round(ratios[2], 3)],
+                }
+            )
+    return rows
+
+
+def show(rows: list[dict[str, Any]], small: Population, large: Population) -> None:
+    """The table, and whether the bars hold. Benchmarks inform: no status depends on it."""
+    print(f"{'operation':10}{'1,000 sessions':>22}{'1,000,000 sessions':>24}   ratio (bar {RATIO_BAR})")
+    for name in ("open", "renew", "close"):
+        little, big = (next(row for row in rows if row["name"] == f"ledger_{name}_{n}") for n in (SMALL, large.count))
+        quartiles = "{} to {}".format(*big["ratio_quartiles"])
+        print(
+            f"{name:10}{little['cpu_us'] * 1000:9.0f} ns {little['requests_per_s']:>9,}/s"
+            f"{big['cpu_us'] * 1000:11.0f} ns {big['requests_per_s']:>9,}/s   {big['ratio']} ({quartiles})"
+        )
+    print(f"memory: {large.session_size:.0f} bytes a session at {large.count:,} (bar {SIZE_BAR});", end=" ")
+    print(f"{small.session_size * small.count / 2**20:.0f} MiB in all at {small.count:,}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures, prints, writes the file."""
+    parser = argparse.ArgumentParser(description="What the ledger costs at a thousand and at a million sessions.")
+    parser.add_argument("--output", type=Path, default=Path("build/bench.json"))
+    parser.add_argument("--quick", action="store_true", help="few rounds and 100,000 sessions: to see that it runs")
+    options = parser.parse_args(arguments)
+    print("filling the ledgers ...", file=sys.stderr)
+    small = Population(SMALL)
+    large = Population(LARGE // 10 if options.quick else LARGE)
+    rounds = 5 if options.quick else 60
+    for number in range(rounds):
+        small.round()
+        large.round()
+        print(f"\rround {number + 1} of {rounds}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    rows = results(small, large)
+    show(rows, small, large)
+    machine = {"machine": platform.machine(), "kernel": platform.release(), "cpu_count": os.cpu_count()}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps({"machine": machine, "results": rows}, indent=1) + "\n")
+    print(f"written: {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
