@@ -59,22 +59,21 @@ class ClientAuditor:
         self._clients: dict[int, _Client] = {}
         self._fence_of_open: dict[int, int] = {}
         self._first_fences: dict[Hashable, int] = {}
-        self._ended: set[int] = set()
         self._fence_max = 0
 
     def saw(self, operation: Operation, result: object) -> None:
+        before_ns, told = self._raw_ns, operation.arguments
         if operation.carries_time:
             self._pass_time(operation.now_ns)
-        told = operation.arguments
         if operation.name == "prove_source":
             proof = _Source(told["pool"], told["seats"], told["proven_until_ns"], told["grace_until_ns"])
             self._sources[told["source"]] = proof
         elif operation.name == "lose_source" and (source := self._sources.get(told["source"])):
-            source.proven_until_ns = self._raw_ns
-            source.grace_until_ns = told["grace_until_ns"]
+            self._lose(source, told["grace_until_ns"])
         elif operation.name == "revoke" and result is True:
             self._gone(self._fence_of_open[operation.opened_by])
-        self._doubt_where_seats_went()
+        if self._raw_ns != before_ns or operation.name in ("prove_source", "lose_source"):
+            self._doubt_where_seats_went()
         if isinstance(result, Answer):
             self._saw_answer(operation, result)
 
@@ -88,6 +87,12 @@ class ClientAuditor:
         self._raw_ns += step_ns
         if self._stall_ns and step_ns > self._stall_ns:
             self._stalled_ns += step_ns
+
+    def _lose(self, source: _Source, grace_until_ns: int) -> None:
+        """One that is gone already, key grace and all, cannot be lost again."""
+        if max(source.proven_until_ns, source.grace_until_ns) > self._raw_ns:
+            source.proven_until_ns = self._raw_ns
+            source.grace_until_ns = grace_until_ns
 
     def _capacity(self, pool: int) -> int:
         sources = self._sources.values()
@@ -106,16 +111,20 @@ class ClientAuditor:
                 self._doubtful_up_to[pool] = self._fence_max
         self._staying = staying
 
-    def _surely_taken(self, pool: int) -> int:
-        """Seats of charges under sessions that cannot have ended."""
-        taken = {
-            lease.fence: lease.seats
+    def _surely_taken(self) -> dict[int, int]:
+        """By pool: seats of charges under sessions that cannot have ended."""
+        now_ns, doubtful_up_to = self._ledger_ns, self._doubtful_up_to
+        certain = {
+            lease.fence: lease
             for client in self._clients.values()
-            if client.surely_until_ns > self._ledger_ns
+            if client.surely_until_ns > now_ns
             for lease in client.leases.values()
-            if lease.pool == pool and lease.fence > self._doubtful_up_to.get(pool, 0)
+            if lease.fence > doubtful_up_to.get(lease.pool, 0)
         }
-        return sum(taken.values())
+        taken: dict[int, int] = {}
+        for lease in certain.values():
+            taken[lease.pool] = taken.get(lease.pool, 0) + lease.seats
+        return taken
 
     # --- answers ---------------------------------------------------------------------------------------------
     def _saw_answer(self, operation: Operation, answer: Answer) -> None:
@@ -169,15 +178,13 @@ class ClientAuditor:
         _demand(
             named | {each.product for each in answer.unavailable} <= {name for name, _ in items}, "a gift"
         )
-        for lease in answer.leases:
-            client.leases[lease.product] = lease
-        for lease in answer.leases:
-            if lease.fence > self._fence_max:
-                self._fence_max = lease.fence
-                taken, capacity = self._surely_taken(lease.pool), self._capacity(lease.pool)
-                _demand(
-                    taken <= capacity, f"a new charge makes {taken} of {capacity} seats of pool {lease.pool}"
-                )
+        client.leases |= {lease.product: lease for lease in answer.leases}
+        fresh = [lease for lease in answer.leases if lease.fence > self._fence_max]
+        taken = self._surely_taken() if fresh else {}
+        for lease in fresh:
+            self._fence_max = max(self._fence_max, lease.fence)
+            seats, capacity = taken.get(lease.pool, 0), self._capacity(lease.pool)
+            _demand(seats <= capacity, f"a new charge makes {seats} of {capacity} seats of pool {lease.pool}")
 
     def _saw_lost(self, operation: Operation) -> None:
         client = self._clients.get(self._fence_of_open.get(operation.opened_by, 0))

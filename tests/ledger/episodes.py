@@ -7,6 +7,7 @@ then do sharing, instance take-over, retries, expiry and deficits meet each othe
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -21,22 +22,33 @@ RING_SIZE_AMPLE = 1 << 22
 
 # How often each intent of the chooser is chosen, against the others.
 EVERYDAY = {
-    "open": 20,
-    "open_wrong": 3,
-    "renew": 9,
+    "open": 13,
+    "open_partly": 2,
+    "reopen": 6,
+    "open_wrong": 3.5,
+    "renew": 8,
     "renew_forged": 0.5,
+    "renew_told": 2,
     "acquire": 10,
-    "acquire_wrong": 0.5,
+    "acquire_partly": 3,
+    "acquire_wrong": 0.7,
     "release": 7,
-    "close": 6,
+    "close": 5,
     "revoke": 2,
-    "again": 14,
-    "changed": 4,
-    "advance": 13,
+    "late": 3,
+    "again": 9,
+    "again_inside": 4,
+    "changed": 1,
+    "changed_inside": 2,
+    "advance": 14,
     "prove": 5,
-    "lose": 3,
+    "lose": 2,
+    "siege": 2,
+    "heal_some": 0.3,
+    "leave_key_grace": 1,
+    "ask_in_key_grace": 1,
     "set_starting": 1,
-    "declare": 0.2,
+    "declare": 0.3,
     "drain": 5,
     "read": 0.5,
 }
@@ -53,32 +65,22 @@ class Episode:
     users: tuple[bytes, ...] = (b"ann", b"bob", b"eve")
     hosts: tuple[bytes, ...] = (b"desk", b"hall")
     apps: tuple[bytes, ...] = (b"", b"crm.exe")
-    labels: tuple[bytes, ...] = (b"", b"tty1")
+    labels: tuple[bytes, ...] = (b"", b"", b"tty1")
     identities: tuple[bytes, ...] = (b"", b"", b"cn=site")
     instance_ids: tuple[bytes, ...] = (b"", b"", b"i1", b"i2")
     products: tuple[str, ...] = ()
     """Declared or not: the last one never is."""
     item_count_max: int = 3
-    optional_share: float = 0.25
+    optional_share: float = 0.35
     source_count: int = 6
     seats_max: int = 5
-    proof_ns_max: int = 8 * SECOND_NS
+    proof_ns_max: int = 15 * SECOND_NS
     step_ns_max: int = 120_000_000
     still_share: float = 0.45
-    jump_share: float = 0.06
+    jump_share: float = 0.04
     drain_size_max: int = RING_SIZE_AMPLE
     is_stocked: bool = True
     """All sources are proven at the start."""
-
-
-def make_episode(rng: Random, name: str) -> Episode:
-    return _MAKERS[name](rng)
-
-
-def choose_episode(rng: Random) -> Episode:
-    """One of the kinds, by their shares of the run."""
-    (name,) = rng.choices(list(SHARES), list(SHARES.values()))
-    return make_episode(rng, name)
 
 
 # --- settings ------------------------------------------------------------------------------------------------
@@ -127,61 +129,66 @@ def _names(count: int) -> tuple[str, ...]:
 
 
 # --- the kinds -----------------------------------------------------------------------------------------------
-def _everyday(rng: Random) -> Episode:
+def _everyday(rng: Random, operation_count: int) -> Episode:
     names = _names(rng.randint(2, 4))
     settings = Settings(_arguments(rng), _pools(rng, names, (1, 1, 2, 3)))
     return Episode(
-        "everyday", settings, EVERYDAY, 2_000, products=(*names, "ghost"), seats_max=rng.randint(1, 6)
+        "everyday",
+        settings,
+        EVERYDAY,
+        operation_count,
+        products=(*names, "ghost"),
+        seats_max=rng.randint(1, 6),
     )
 
 
-def _tight(rng: Random) -> Episode:
-    """One bound, sometimes two, within reach."""
+def _tight(rng: Random, operation_count: int) -> Episode:
+    """One bound within reach."""
     bounds = {
-        "sessions_max": rng.randint(3, 8),
-        "leases_max": rng.randint(4, 12),
-        "charges_max": rng.randint(3, 8),
+        "sessions_max": rng.randint(1, 4),
+        "leases_max": rng.randint(3, 7),
+        "charges_max": rng.randint(2, 6),
         "requests_max": rng.randint(6, 20),
         "denials_max": rng.randint(2, 6),
     }
-    reached = rng.sample(list(bounds), rng.choice((1, 1, 2)))
-    episode = _everyday(rng)
-    arguments = episode.settings.arguments | {name: bounds[name] for name in reached}
+    (reached,) = rng.choices(list(bounds), (1.5, 4, 1.2, 2, 0.4))
+    episode = _everyday(rng, operation_count)
+    arguments = episode.settings.arguments | {reached: bounds[reached]}
     settings = replace(episode.settings, arguments=arguments)
-    weights = EVERYDAY | {"acquire": 16, "advance": 8}
-    return replace(
-        episode, name="tight", settings=settings, weights=weights, operation_count=1_000, seats_max=8
-    )
+    weights = EVERYDAY | {"acquire": 16, "release": 12, "advance": 10}
+    replaced = replace(episode, name="tight", settings=settings, weights=weights)
+    return replace(replaced, seats_max=8, step_ns_max=60_000_000)
 
 
-def _keys(rng: Random) -> Episode:
-    """Sources come, go, move and lapse; charges of many priorities stand on them."""
-    names = _names(rng.randint(1, 3))
+def _keys(rng: Random, operation_count: int) -> Episode:
+    """Sources come, go, move and lapse; many charges of many priorities stand on them."""
+    names = _names(rng.choice((1, 1, 2, 3)))
     settings = Settings(_arguments(rng, ttl_ns=3 * SECOND_NS), _pools(rng, names, (1, 1, 2)))
     weights = EVERYDAY | {
         "open": 26,
         "prove": 8,
-        "lose": 9,
+        "lose": 6,
         "advance": 18,
         "renew": 14,
         "acquire": 12,
-        "close": 8,
+        "siege": 6,
+        "renew_told": 4,
     }
     return Episode(
         "keys",
         settings,
         weights,
-        2_000,
+        operation_count,
         users=(b"ann", b"bob", b"eve", b"dan", b"kim", b"zoe"),
         products=(*names, "ghost"),
         source_count=rng.randint(2, 6),
-        seats_max=8,
+        seats_max=12,
         proof_ns_max=rng.choice((4, 8)) * SECOND_NS,
         step_ns_max=60_000_000,
     )
 
 
-def _full_ring(rng: Random) -> Episode:
+def _full_ring(rng: Random, operation_count: int) -> Episode:
     """The smallest ring, seldom drained, then drained a little."""
     names = _names(rng.randint(2, 4))
     settings = Settings(
@@ -189,7 +196,8 @@ def _full_ring(rng: Random) -> Episode:
         _pools(rng, names, (1, 2)),
     )
     weights = EVERYDAY | {
-        "drain": 4,
+        "drain": 2,
+        "late": 8,
         "open_wrong": 0.5,
         "prove": 14,
         "lose": 8,
@@ -201,7 +209,7 @@ def _full_ring(rng: Random) -> Episode:
         "full_ring",
         settings,
         weights,
-        5_000,
+        operation_count,
         products=(*names, "ghost"),
         item_count_max=4,
         seats_max=12,
@@ -209,101 +217,110 @@ def _full_ring(rng: Random) -> Episode:
     )
 
 
-def _starved_ring(rng: Random) -> Episode:
+def _starved_ring(rng: Random, operation_count: int) -> Episode:
     """Nothing is drained while keys come and go, until even the reserve is used up."""
     names = _names(2)
     settings = Settings(_arguments(rng, event_ring_size=RING_SIZE_MIN), _pools(rng, names, (1, 2)))
-    weights = {"prove": 60, "lose": 40, "open": 14, "acquire": 4, "advance": 6, "close": 2, "drain": 0.02}
+    weights = {
+        "prove": 40,
+        "lose": 20,
+        "open": 14,
+        "acquire": 4,
+        "advance": 16,
+        "late": 15,
+        "release": 5,
+        "close": 2,
+        "revoke": 3,
+        "drain": 0.01,
+    }
     return Episode(
         "starved_ring",
         settings,
         weights,
-        5_000,
+        operation_count,
         products=(*names, "ghost"),
         drain_size_max=8_192,
         source_count=4,
-        proof_ns_max=SECOND_NS,
-        still_share=0.6,
+        proof_ns_max=SECOND_NS // 5,
+        still_share=0.3,
     )
 
 
-def _storm(rng: Random) -> Episode:
+def _storm(rng: Random, operation_count: int) -> Episode:
     """More denials in a second than are told singly."""
     names = _names(rng.randint(1, 2))
-    settings = Settings(
-        _arguments(rng, stall_ns=0, denial_window_ns=rng.choice((1, 3)) * SECOND_NS),
-        _pools(rng, names, (0, 1, 1)),
-    )
-    weights = EVERYDAY | {"denial_storm": 150, "advance": 30, "lose": 10, "prove": 4}
+    arguments = _arguments(rng, stall_ns=0, ttl_ns=20 * SECOND_NS, denial_window_ns=60 * SECOND_NS)
     return Episode(
         "storm",
-        settings,
-        weights,
-        12_000,
+        Settings(arguments, _pools(rng, names, (0, 1, 1))),
+        EVERYDAY | {"denial_storm": 400, "quiet": 130, "advance": 25},
+        operation_count,
         products=(*names, "ghost"),
         seats_max=2,
         item_count_max=2,
+        proof_ns_max=100 * SECOND_NS,
         still_share=0.8,
-        jump_share=0.1,
-        is_stocked=False,
     )
 
 
-def _wide(rng: Random) -> Episode:
+def _wide(rng: Random, operation_count: int) -> Episode:
     """Bundles as large as they may be, and more that is due than one advance does."""
     names = _names(rng.randint(18, 22))
-    terms = [
-        replace(random_terms(rng), linger_ns=rng.choice((SECOND_NS, 2 * SECOND_NS)), share_max=0)
-        for _ in names
-    ]
-    pools = tuple(PoolDeclaration(name, each, False) for name, each in zip(names, terms, strict=True))
+    pools = tuple(PoolDeclaration(name, _wide_terms(rng), False) for name in names)
     arguments = _arguments(rng, ttl_ns=3 * SECOND_NS, stall_ns=0, request_window_ns=SECOND_NS)
-    weights = EVERYDAY | {
-        "open": 30,
-        "acquire": 8,
-        "acquire_many": 20,
-        "advance": 14,
-        "prove": 10,
-        "lose": 4,
-        "lose_all": 2,
-        "prove_all": 3,
-        "silence": 3,
-        "open_wrong": 1,
-    }
+    weights = EVERYDAY | {"acquire": 5, "acquire_many": 40, "prove_all": 2, "lose_all": 0.7, "crowd": 0.4}
     return Episode(
         "wide",
         Settings(arguments, pools),
         weights,
-        1_500,
+        operation_count,
         products=(*names, "ghost"),
         item_count_max=16,
-        optional_share=0.6,
+        optional_share=0.7,
         source_count=len(names),
-        seats_max=60,
-        proof_ns_max=30 * SECOND_NS,
+        seats_max=90,
+        proof_ns_max=60 * SECOND_NS,
         step_ns_max=30_000_000,
-        instance_ids=(b"", b"", b"", b"i1"),
+        jump_share=0.01,
     )
 
 
-_MAKERS = {
-    "everyday": _everyday,
-    "tight": _tight,
-    "keys": _keys,
-    "full_ring": _full_ring,
-    "starved_ring": _starved_ring,
-    "storm": _storm,
-    "wide": _wide,
+def _wide_terms(rng: Random) -> PoolTerms:
+    """Mostly a charge for each session, and all of them linger."""
+    sharing = rng.choice((Sharing.SESSION, Sharing.SESSION, Sharing.SESSION, Sharing.USER))
+    linger_ns = rng.choice((SECOND_NS, 2 * SECOND_NS))
+    return replace(random_terms(rng), sharing=sharing, linger_ns=linger_ns, share_max=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """`share` of the operations of a run, in episodes of `operation_count`."""
+
+    make: Callable[[Random, int], Episode]
+    share: float
+    operation_count: int
+
+
+KINDS = {
+    "everyday": _Kind(_everyday, 0.12, 2_000),
+    "tight": _Kind(_tight, 0.20, 1_000),
+    "keys": _Kind(_keys, 0.22, 2_000),
+    "full_ring": _Kind(_full_ring, 0.08, 5_000),
+    "starved_ring": _Kind(_starved_ring, 0.05, 6_000),
+    "storm": _Kind(_storm, 0.27, 6_000),
+    "wide": _Kind(_wide, 0.06, 1_500),
 }
-SHARES: dict[str, float] = {
-    "everyday": 0.20,
-    "tight": 0.28,
-    "keys": 0.14,
-    "full_ring": 0.05,
-    "starved_ring": 0.01,
-    "storm": 0.02,
-    "wide": 0.06,
-}
-"""Shares of the episodes, which are of different lengths."""
-assert SHARES.keys() == _MAKERS.keys()
-EPISODE_KINDS = tuple(_MAKERS)
+
+
+def make_episode(rng: Random, name: str) -> Episode:
+    kind = KINDS[name]
+    return kind.make(rng, kind.operation_count)
+
+
+def kind_names() -> Iterator[str]:
+    """The kinds of a run's episodes, endlessly: always the one that is most behind its share."""
+    done = dict.fromkeys(KINDS, 0.0)
+    while True:
+        name = min(done, key=lambda each: (done[each] + KINDS[each].operation_count / 2) / KINDS[each].share)
+        yield name
+        done[name] += KINDS[name].operation_count

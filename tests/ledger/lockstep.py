@@ -4,8 +4,8 @@ A run is many short episodes, each a new ledger in a world of its own; the seed 
 every operation the answers are compared and the auditors asked; events when they are drained; all numbers and sessions
 every so often and at the end. The first difference stops the run with the seed, the episode and its last operations.
 
-    python -m tests.ledger.lockstep --seed N --operations M      replays a run
-    python -m tests.ledger.lockstep --seed N --episode K         replays one of its episodes
+    python -m tests.ledger --seed N --operations M      replays a run
+    python -m tests.ledger --seed N --episode K         replays one of its episodes
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 from typing import Any
 
 from broker.model.answers import Answer
 from tests.ledger.audit import Accusation, ClientAuditor, LogAuditor
 from tests.ledger.chooser import Chooser
-from tests.ledger.episodes import Episode, choose_episode
+from tests.ledger.episodes import Episode, kind_names, make_episode
 from tests.ledger.operations import Operation, Settings
 from tests.ledger.outcomes import Pair, Snapshot, pairs_of
 from tests.ledger.sides import LedgerSide, ModelSide, Readings, Result, Side
@@ -149,20 +150,21 @@ class Failure(Exception):
     def __str__(self) -> str:
         last = "\n".join(f"  {operation}" for operation in self.operations[-TOLD_OPERATION_COUNT:])
         where = f"seed {self.seed}, episode {self.episode_index} ({self.episode.name})"
-        return f"{where}, after {len(self.operations)} operations, the last being\n{last}\n{self.what}"
+        how = f"python -m tests.ledger --seed {self.seed} --episode {self.episode_index} --shrink"
+        return f"{where}, after {len(self.operations)} operations, the last being\n{last}\n{self.what}\nreplay: {how}"
 
 
-def episode_rng(seed: int, episode_index: int) -> Random:
-    """Each episode's own, so that one can be replayed without those before it."""
-    return Random(f"{seed}/{episode_index}")
+def kind_of(episode_index: int) -> str:
+    """Which kind of episode stands at this place of every run."""
+    return next(islice(kind_names(), episode_index, None))
 
 
 def run_episode(
     seed: int, episode_index: int, make_ledger: MakeSide = LedgerSide, operation_count_max: int = 1 << 60
 ) -> Tally:
     """One episode. Raises Failure."""
-    rng = episode_rng(seed, episode_index)
-    episode = choose_episode(rng)
+    rng = Random(f"{seed}/{episode_index}")  # its own, so that one can be replayed without those before it
+    episode = make_episode(rng, kind_of(episode_index))
     done: list[Operation] = []
     try:
         pair = Lockstep(episode.settings, make_ledger)

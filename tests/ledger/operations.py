@@ -6,8 +6,8 @@ same on every side and still means something when some of them are left out. Tim
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from broker.model.terms import PoolTerms
 
@@ -31,14 +31,13 @@ class Settings:
     pools: tuple[PoolDeclaration, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One call. `opened_by`: the number of the Open of the session that it is about; is_forged: with a false id of it."""
 
     number: int
     name: str
     now_ns: int
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any]
     opened_by: int = NOBODY
     is_forged: bool = False
 

@@ -9,7 +9,7 @@ outside it as well as for one that it met too seldom.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from broker.model.answers import Answer, LeaseView
 from broker.model.events import Event
@@ -22,8 +22,7 @@ from tests.model.records import SourceState
 Pair = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """The counts of the model before an operation, to see what it did."""
 
     event_total: int
@@ -128,7 +127,8 @@ def _of_event(operation: Operation, event: Event, neighbours: list[Event]) -> It
         case EventKind.SESSION_ENDED:
             yield operation.name, f"ends a session {reason}"
         case EventKind.DENIED:
-            yield ("denial", "told singly") if event.seats == 1 else (operation.name, "tells counted denials")
+            told = "advance" if operation.name == "advance" else "the next one"
+            yield "denial", "told singly" if event.seats == 1 else f"counted ones told, {told}"
         case EventKind.CAPACITY_CHANGED if operation.name not in ("prove_source", "lose_source"):
             yield "time", "takes capacity"
         case EventKind.LEASE_ENDED:
@@ -229,7 +229,6 @@ _GIVING = (
     "retakes a lingering charge",
     "tells key grace",
     "tells key grace again",
-    "tells counted denials",
 )
 _EVERY_COMMAND = ("ends a session EXPIRED", "events full")
 _IN_SESSION = (*_EVERY_COMMAND, "not found", "not found, forged", "request id reused")
@@ -284,7 +283,6 @@ TABLE: dict[str, tuple[str, ...]] = {
         "forgets a request",
         "forgets a denial",
         "ends a session EXPIRED",
-        "tells counted denials",
     ),
     "prove_source": ("drops an event", "changes nothing", "leaves a deficit", "leaves no deficit"),
     "lose_source": ("drops an event", "changes nothing", "leaves a deficit", "leaves no deficit"),
@@ -320,6 +318,11 @@ TABLE: dict[str, tuple[str, ...]] = {
         "ends for all, another was freed",
         "ends for all, prove_source",
     ),
-    "denial": ("told singly", "only counted"),
+    "denial": (
+        "told singly",
+        "only counted",
+        "counted ones told, the next one",
+        "counted ones told, advance",
+    ),
 }
 PAIRS = frozenset((name, word) for name, words in TABLE.items() for word in words)

@@ -31,7 +31,7 @@ def difference_in(
     except AssertionError as difference:
         return str(difference)
     except (IndexError, ValueError):
-        return ""  # an operation about a pool that was declared by one that is left out
+        return ""  # an operation about a pool whose declaration is left out
     return ""
 
 
@@ -59,6 +59,7 @@ def _shortest_beginning(operations: list[Operation], fails: _Fails) -> list[Oper
 
 
 def _without_parts(operations: list[Operation], fails: _Fails) -> list[Operation]:
+    """Tries to leave out each half, each quarter, and so on down to each single one."""
     size = max(1, len(operations) // 2)
     while True:
         start = 0

@@ -23,18 +23,25 @@ Items = Sequence[tuple[str, bool]]
 
 def wrong_field(holder: Holder, products: Items, ttl_ns: int, priority: int) -> InvalidField:
     """The first part of an Open that breaks its bounds, in the order of InvalidField."""
-    checks = [
-        (InvalidField.USER, not 1 <= len(holder.user) <= USER_SIZE_MAX),
-        (InvalidField.HOST, not 1 <= len(holder.host) <= HOST_SIZE_MAX),
-        (InvalidField.APP, len(holder.app) > APP_SIZE_MAX),
-        (InvalidField.LABEL, len(holder.label) > LABEL_SIZE_MAX),
-        (InvalidField.INSTANCE_ID, len(holder.instance_id) > INSTANCE_ID_SIZE_MAX),
-        (InvalidField.IDENTITY, len(holder.identity) > IDENTITY_SIZE_MAX),
-        (InvalidField.PRODUCTS, are_products_wrong(products)),
-        (InvalidField.TTL, ttl_ns < 0),
-        (InvalidField.PRIORITY, not 0 <= priority <= PRIORITY_MAX),
-    ]
-    return next((field for field, is_wrong in checks if is_wrong), InvalidField.NONE)
+    if not 1 <= len(holder.user) <= USER_SIZE_MAX:
+        return InvalidField.USER
+    if not 1 <= len(holder.host) <= HOST_SIZE_MAX:
+        return InvalidField.HOST
+    if len(holder.app) > APP_SIZE_MAX:
+        return InvalidField.APP
+    if len(holder.label) > LABEL_SIZE_MAX:
+        return InvalidField.LABEL
+    if len(holder.instance_id) > INSTANCE_ID_SIZE_MAX:
+        return InvalidField.INSTANCE_ID
+    if len(holder.identity) > IDENTITY_SIZE_MAX:
+        return InvalidField.IDENTITY
+    if are_products_wrong(products):
+        return InvalidField.PRODUCTS
+    if ttl_ns < 0:
+        return InvalidField.TTL
+    if not 0 <= priority <= PRIORITY_MAX:
+        return InvalidField.PRIORITY
+    return InvalidField.NONE
 
 
 def are_products_wrong(products: Items) -> bool:

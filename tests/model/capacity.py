@@ -55,25 +55,28 @@ class Capacity:
         return sorted(mine, key=lambda pool: (pool.terms.model, pool.number))
 
     # --- what it amounts to ------------------------------------------------------------------------------
-    def _sources_of(self, pool: Pool, state: SourceState) -> list[Source]:
-        return [source for source in self.sources.values() if source.pool is pool and source.state is state]
-
     def seats(self, pool: Pool) -> int:
         """Its capacity."""
-        return sum(source.seats for source in self._sources_of(pool, SourceState.PROVEN))
+        return self._seats_of(pool, SourceState.PROVEN)
 
     def grace_seats(self, pool: Pool) -> int:
-        return sum(source.seats for source in self._sources_of(pool, SourceState.LAPSED))
+        return self._seats_of(pool, SourceState.LAPSED)
+
+    def _seats_of(self, pool: Pool, state: SourceState) -> int:
+        sources = self.sources.values()
+        return sum([source.seats for source in sources if source.pool is pool and source.state is state])
 
     def deficit(self, pool: Pool) -> int:
         return max(0, pool.in_use - self.seats(pool))
 
     def key_grace_ns(self, pool: Pool) -> int:
         """How long the key grace of its charges surely lasts: until the first of its lapsed sources is given up."""
-        lapsed = self._sources_of(pool, SourceState.LAPSED)
-        if not lapsed:
-            return 0
-        return max(0, min(source.grace_until_ns for source in lapsed) - self._clock.raw_ns)
+        instants = [
+            source.grace_until_ns
+            for source in self.sources.values()
+            if source.pool is pool and source.state is SourceState.LAPSED
+        ]
+        return max(0, min(instants) - self._clock.raw_ns) if instants else 0
 
     # --- what happens to it ------------------------------------------------------------------------------
     def prove(self, number: int, pool: Pool, seats: int, proven_until_ns: int, grace_until_ns: int) -> None:
