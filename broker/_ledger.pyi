@@ -107,9 +107,12 @@ class Ledger:
     def sessions(self, now_ns: int, cursor: int = 0, count_max: int = 256) -> tuple[list[SessionView], int]:
         """Open sessions from the cursor on, and the next cursor; 0 begins, and 0 as the next one means the end.
         Scans at most 4,096 records a call, so a page may be short or empty before the end."""
-    def find_session(self, now_ns: int, fence: int) -> SessionView | None: ...
+    def find_session(self, now_ns: int, fence: int, place: int | None = None) -> SessionView | None:
+        """The open session of this fence, or None. Without the place of its id all sessions are looked through, 4,096 at a time."""
     def session_fence(self, session_id: bytes) -> int:
         """The fence inside a genuine session id; 0 if it is not one of this broker's. Says nothing of whether it lives."""
+    def session_place(self, session_id: bytes) -> int:
+        """Where the session of this id stands, for `find_session`; of any id, genuine or not."""
     def drain_events(self, size_max: int = ...) -> bytes:
         """Whole events, oldest first, for broker.model.events.decode_events; empty when there are none."""
     def memory_size(self) -> int:

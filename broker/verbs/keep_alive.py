@@ -154,7 +154,7 @@ class KeepAliveStream:
         if spoken is None:
             spoken = self._spoken[renewed.fence] = _Spoken(renewal.session_id, 0)
             self._fences[renewal.session_id] = renewed.fence
-            self._board.watch(renewed.fence, self)
+            self._board.watch(renewed.fence, renewal.session_id, self)
         spoken.change_version = renewed.response.change_version
         return sessions_pb2.KeepAliveResult(session_id=renewal.session_id, renewed=renewed.response)
 

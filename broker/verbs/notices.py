@@ -28,7 +28,8 @@ from broker.verbs.seams import Clock
 class SessionSource(Protocol):
     """The part of the ledger that the board uses."""
 
-    def find_session(self, now_ns: int, fence: int) -> SessionView | None: ...
+    def find_session(self, now_ns: int, fence: int, place: int | None = None) -> SessionView | None: ...
+    def session_place(self, session_id: bytes) -> int: ...
     def products(self) -> list[ProductView]: ...
     def pools(self) -> list[PoolView]: ...
 
@@ -51,6 +52,8 @@ class NewsReader(Protocol):
 
 @dataclass(slots=True)
 class _Watched:
+    place: int
+    """Where the ledger keeps the session, so that finding it is no search."""
     readers: list[NewsReader]
     charges: set[int] = field(default_factory=set)
 
@@ -85,14 +88,15 @@ class NoticeBoard:
         """Sessions that some stream watches."""
         return len(self._watched)
 
-    def watch(self, fence: int, reader: NewsReader) -> None:
-        """Tells the reader of this session from now on. Once for each reader and session."""
+    def watch(self, fence: int, session_id: bytes, reader: NewsReader) -> None:
+        """Tells the reader of this session from now on. Once for each reader and session. The id says where the ledger keeps it."""
         watched = self._watched.get(fence)
         if watched is not None:
             watched.readers.append(reader)
             return
-        self._watched[fence] = _Watched([reader])
-        session = self._ledger.find_session(self._clock_ns(), fence)
+        place = self._ledger.session_place(session_id)
+        self._watched[fence] = _Watched(place, [reader])
+        session = self._ledger.find_session(self._clock_ns(), fence, place)
         for lease in session.leases if session else ():
             if lease.state is not LeaseState.ENDED:
                 self._add_charge(fence, lease.fence)
@@ -177,8 +181,9 @@ class NoticeBoard:
         if change.end_reason is not EndReason.NONE:
             return News(fence, change.end_reason, ())
         leases = list(change.ended_leases)
-        if change.grace_pools:
-            session = self._ledger.find_session(self._clock_ns(), fence)
+        watched = self._watched.get(fence)
+        if change.grace_pools and watched is not None:
+            session = self._ledger.find_session(self._clock_ns(), fence, watched.place)
             held = session.leases if session else ()
             leases += [lease for lease in held if lease.pool in change.grace_pools and lease.state is not LeaseState.ENDED]
         return News(fence, EndReason.NONE, tuple(leases)) if leases else None

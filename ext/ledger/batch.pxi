@@ -64,6 +64,8 @@ cdef struct Pipeline:
 cdef void prefetch_takings(State* s, Pipeline* line, const Command* command) noexcept nogil:
     """Where a new session will be entered, and the records that it will get."""
     cdef uint32_t i
+    if command.verb == VERB_CLOSE:
+        return
     prefetch_fresh(&s.requests, line.pending_requests)
     line.pending_requests += 1
     if command.verb != VERB_OPEN and command.verb != VERB_ACQUIRE:
@@ -72,14 +74,13 @@ cdef void prefetch_takings(State* s, Pipeline* line, const Command* command) noe
         prefetch_fresh(&s.leases, line.pending_items + i)
         prefetch_fresh(&s.charges, line.pending_items + i)
     if command.verb == VERB_OPEN:
-        prefetch_bucket(&s.by_fence, hash_of_fence(s.fence_next + line.pending_items + line.pending_opens))
         prefetch_fresh(&s.sessions, line.pending_opens)
         line.pending_opens += 1
     line.pending_items += command.item_count
 
 
 cdef inline void takings_done(Pipeline* line, const Command* command) noexcept nogil:
-    if command.verb == VERB_RENEW:
+    if command.verb == VERB_RENEW or command.verb == VERB_CLOSE:
         return
     line.pending_requests -= 1
     line.pending_opens -= command.verb == VERB_OPEN
@@ -87,31 +88,12 @@ cdef inline void takings_done(Pipeline* line, const Command* command) noexcept n
         line.pending_items -= command.item_count
 
 
-cdef void prefetch_of_heap(const Heap* heap, uint32_t position) noexcept nogil:
-    """What removing the entry compares: itself and its children."""
-    prefetch(&heap.times[position])
-    prefetch(&heap.numbers[position])
-    if position * 4 + 1 < heap.count:
-        prefetch(&heap.times[position * 4 + 1])
-        prefetch(&heap.times[position * 4 + 4])
-        prefetch(&heap.numbers[position * 4 + 1])
-
-
-cdef void prefetch_of_session(State* s, uint32_t number) noexcept nogil:
-    """What the record of a session that may end names."""
-    cdef Session* session = session_at(s, number)
-    if session.first_lease != NONE:
-        prefetch(lease_at(s, session.first_lease))
-    if session.heap_position < s.deadlines.count:
-        prefetch_of_heap(&s.deadlines, session.heap_position)
-    prefetch(request_at(s, session.request))
-    prefetch(s.texts.base + session.text)
-
-
 cdef void prefetch_of_leases(State* s, uint32_t number, bint is_neighbours) noexcept nogil:
     """The charges of the first two leases, or, once these are here, their neighbours in the pool's order."""
     cdef uint32_t lease = session_at(s, number).first_lease
     cdef int seen = 0
+    if session_at(s, number).state != SESSION_LIVE:
+        return  # an earlier command of the batch has ended it
     cdef Charge* charge
     while lease != NONE and seen < 2:
         if lease_at(s, lease).charge != NONE:
@@ -135,11 +117,13 @@ cdef inline void prefetch_stage(State* s, Pipeline* line, const Command* command
         prefetch_takings(s, line, command)
         if command.fence and command.place < s.sessions.high:
             line.numbers[i] = command.place
-            prefetch_bucket(&s.by_fence, hash_of_fence(command.fence))
     elif line.numbers[i] == NONE:
         return
     elif stage == 1:
-        prefetch_of_session(s, line.numbers[i])
+        if session_at(s, line.numbers[i]).state == SESSION_LIVE and session_at(s, line.numbers[i]).first_lease != NONE:
+            prefetch(lease_at(s, session_at(s, line.numbers[i]).first_lease))
+        else:
+            line.numbers[i] = NONE
     else:
         prefetch_of_leases(s, line.numbers[i], stage == 3)
 

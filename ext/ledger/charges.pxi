@@ -24,7 +24,7 @@ cdef void group_of_texts(State* s, uint8_t sharing, const uint8_t* user, uint32_
 
 
 cdef inline uint32_t hash_of_group(uint32_t pool_number, const uint64_t* group) noexcept nogil:
-    return hash_of_fence(group[0] + pool_number)
+    return mixed_hash(group[0] + pool_number)
 
 
 cdef inline uint32_t share_max_of(const Pool* pool) noexcept nogil:

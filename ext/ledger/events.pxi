@@ -6,7 +6,7 @@
 #  24  session fence u64    32  charge fence u64
 #  40  pool i32  44 product i32  48 seats i32  52 deficit i32  56 reserved u64          = 64 bytes
 #  SESSION_OPENED only:
-#  64  sizes u8[6]  priority u8  -  72  ttl_ms u32  -  80  lookup u64[2]  96  fingerprint u64  104  texts, padded to 8
+#  64  sizes u8[6]  priority u8  -  72  ttl_ms u32  place u32  80  lookup u64[2]  96  fingerprint u64  104  texts, padded to 8
 #
 # Room for the worst case is asked for before the ledger decides (semantics rule 26). The last EVENT_RESERVE bytes are
 # for the control plane: keys come and go even when nobody drains the ring. broker/model/events.py reads the events.
@@ -36,7 +36,7 @@ cdef struct OpenedBody:
     uint8_t priority
     uint8_t padding
     uint32_t ttl_ms
-    uint32_t padding2
+    uint32_t place                  # the session's record: its id names it
     uint64_t lookup[2]
     uint64_t fingerprint
 
@@ -101,7 +101,7 @@ cdef inline uint64_t opened_size(uint32_t text_size) noexcept nogil:
     return OPENED_FIXED_SIZE + ((text_size + 7) & ~<uint32_t>7)
 
 
-cdef void emit_opened(State* s, uint64_t fence, const Command* command) noexcept nogil:
+cdef void emit_opened(State* s, uint64_t fence, uint32_t place, const Command* command) noexcept nogil:
     cdef EventHeader header
     cdef OpenedBody body
     cdef uint64_t padding = 0
@@ -119,6 +119,7 @@ cdef void emit_opened(State* s, uint64_t fence, const Command* command) noexcept
     memcpy(body.sizes, command.sizes, 6)
     body.priority = command.priority
     body.ttl_ms = command.ttl_ms
+    body.place = place
     body.lookup[0] = command.lookup[0]
     body.lookup[1] = command.lookup[1]
     body.fingerprint = command.fingerprint

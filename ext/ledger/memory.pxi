@@ -177,19 +177,9 @@ cdef inline uint32_t probe_next(Probe* probe) noexcept nogil:
     return number
 
 
-cdef inline uint32_t hash_of_fence(uint64_t fence) noexcept nogil:
-    cdef uint64_t word = fence * <uint64_t>0x9E3779B97F4A7C15
+cdef inline uint32_t mixed_hash(uint64_t value) noexcept nogil:
+    cdef uint64_t word = value * <uint64_t>0x9E3779B97F4A7C15
     return <uint32_t>((word ^ (word >> 29)) * <uint64_t>0xBF58476D1CE4E5B9 >> 32)
-
-
-cdef inline uint32_t session_by_fence(State* s, uint64_t fence) noexcept nogil:
-    cdef Probe probe
-    cdef uint32_t number
-    probe_begin(&probe, &s.by_fence, hash_of_fence(fence))
-    number = probe_next(&probe)
-    while number != NONE and session_at(s, number).fence != fence:
-        number = probe_next(&probe)
-    return number
 
 
 cdef inline uint32_t request_by_lookup(State* s, const uint64_t* lookup) noexcept nogil:

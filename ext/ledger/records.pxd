@@ -19,9 +19,11 @@ cdef extern from *:
     """
     #define USHER_NONE 0xFFFFFFFFu
     #define USHER_NO_PRODUCT 0xFFFFu
+    #define USHER_SESSION_LINK 0x80000000u
     """
     const unsigned int NONE "USHER_NONE"
     const unsigned int NO_PRODUCT "USHER_NO_PRODUCT"
+    const unsigned int SESSION_LINK "USHER_SESSION_LINK"
 
 cdef enum:  # Verb
     VERB_OPEN = 1
@@ -41,21 +43,30 @@ cdef enum:  # TextPart
 
 # --- what fills up ------------------------------------------------------------------------------------------
 
-cdef struct Session:                # 64 bytes
+cdef enum:  # SessionState
+    SESSION_FREE = 0
+    SESSION_LIVE = 1
+    SESSION_OVER = 2                # the Open is remembered, and with is_close_remembered the Close too
+    SESSION_CLOSE_ONLY = 3          # the Open is forgotten already
+
+cdef struct Session:                # 64 bytes; stays where it is until its requests are forgotten
     uint64_t fence                  # generation << 40 | counter; 0: a free record
-    int64_t deadline                # ledger time: last renew + ttl + renew grace
-    int64_t opened
+    int64_t deadline                # ledger time: last renew + ttl + renew grace; once over: when it is forgotten
+    int64_t opened                  # once over: keyed hash of the Close that ended it
     uint64_t text                   # offset in the text arena
     uint32_t ttl_ms
     uint32_t change_version
-    uint32_t heap_position          # in the heap of deadlines, whose entry may be too early, never too late
-    uint32_t first_lease            # in the order of granting
+    uint32_t heap_position          # in the heap of deadlines; NONE once its time there has come
+    uint32_t first_lease            # in the order of granting; once over: the next to be forgotten
     uint32_t request                # the remembered Open
     uint32_t instance_hash          # 0: opened without an instance id
     uint16_t lease_count            # records, ended ones included
     uint8_t priority
     uint8_t ended_count             # of its lease records: those that ended and have not been acknowledged
-    uint8_t reserved[4]
+    uint8_t state
+    uint8_t end_reason
+    uint8_t is_close_remembered
+    uint8_t reserved
 
 cdef struct Lease:                  # 32 bytes
     uint32_t session
@@ -86,21 +97,19 @@ cdef struct Charge:                 # 64 bytes
     uint8_t is_roomy
 
 cdef enum RequestKind:
-    REQUEST_LIVE = 1                # an Open whose session lives; owner: the session's record
-    REQUEST_ENDED = 2               # an Open whose session is over; owner: its fence
-    REQUEST_DENIED = 3              # owner: the remembered denial
-    REQUEST_ACQUIRED = 4            # owner: the session's fence, as for the next two
-    REQUEST_RELEASED = 5            # detail: 1 if it was held
-    REQUEST_CLOSED = 6
+    REQUEST_OPENED = 1              # owner: the session's record, which knows whether it lives; forgotten with it
+    REQUEST_DENIED = 2              # owner: the remembered denial
+    REQUEST_ACQUIRED = 3            # owner: the session's fence, as for the next
+    REQUEST_RELEASED = 4            # was_held
 
 cdef struct Request:                # 48 bytes
     uint64_t lookup[2]              # keyed hash of scope and request_id
     uint64_t fingerprint            # keyed hash of the body
     uint64_t owner
-    int64_t expires                 # ledger time; meaningless while the session lives
+    int64_t expires                 # ledger time; of an Open: see its session
     uint32_t next                   # in its queue of things to forget
     uint8_t kind
-    uint8_t detail                  # end reason, or was_held
+    uint8_t was_held
     uint8_t reserved[2]
 
 cdef struct DenialRecord:           # 40 bytes
@@ -192,7 +201,7 @@ cdef struct Command:
     uint64_t change_version
     # Sealed: checked, hashed and resolved before the mutex is taken.
     uint64_t fence                  # of a genuine session id; else 0
-    uint32_t place                  # of the id too: where its record was when it was made
+    uint32_t place                  # of the id too: the number of the session's record
     uint64_t lookup[2]
     uint64_t fingerprint
     uint32_t ttl_ms
@@ -272,8 +281,8 @@ cdef struct Arena:                  # texts, in classes of 4 bytes
     uint64_t live
     uint64_t free_heads[160]        # offset + 1 of the first free block of each class
 
-cdef struct Queue:                  # requests in the order in which they are forgotten
-    uint32_t head
+cdef struct Queue:                  # what is forgotten, in that order: requests, and sessions that are over
+    uint32_t head                   # a link: a request's number, or a session's with SESSION_LINK
     uint32_t tail
 
 cdef struct Ring:                   # events, in bytes; positions only grow
@@ -313,12 +322,14 @@ cdef struct State:
     int64_t denial_window
     int64_t stall_limit
     int64_t next_source_due         # raw
+    uint32_t session_count          # that live
+    uint32_t session_count_max
+    uint32_t close_count            # remembered
     Slab sessions
     Slab leases
     Slab charges
     Slab requests
     Slab denials
-    Index by_fence
     Index by_instance
     Index by_request
     Index by_group

@@ -16,8 +16,9 @@ cdef enum:
 
 # --- session ids -----------------------------------------------------------------------------------------------------------
 # broker 4 ‖ place 4 ‖ fence 8 ‖ MAC 16, big-endian (semantics rule 22). The MAC is over the whole broker id, place and fence.
-# The place is the number of the session's record: only a hint, held against the fence there, which saves a renew the
-# line of the index. An id whose place is out of date is found by its fence.
+# The place is the number of the session's record, which a session keeps until its requests are forgotten, over a
+# recovery too. So no index by fence is needed: a renew touches one line of memory, and an id of a session that is
+# gone finds another fence in its place.
 
 cdef inline void session_mac(State* s, uint64_t fence, uint32_t place, uint64_t* mac) noexcept nogil:
     cdef uint64_t message[3]

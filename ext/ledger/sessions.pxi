@@ -5,7 +5,9 @@ cdef inline uint32_t live_or_ended(State* s, uint32_t number, bint* is_full) noe
     """The session if it lives; NONE. One whose deadline has passed ends here and now, if the event ring has room for
     that: else is_full."""
     is_full[0] = False
-    if number == NONE or session_at(s, number).deadline > s.now:
+    if number == NONE or session_at(s, number).state != SESSION_LIVE:
+        return NONE
+    if session_at(s, number).deadline > s.now:
         return number
     if not has_room(s, session_end_size(s, number)):
         is_full[0] = True
@@ -15,17 +17,28 @@ cdef inline uint32_t live_or_ended(State* s, uint32_t number, bint* is_full) noe
 
 
 cdef inline uint32_t session_placed(State* s, uint64_t fence, uint32_t place) noexcept nogil:
-    """The record of the fence; NONE. Looks where the id says first."""
-    if fence == 0:
-        return NONE
-    if place < s.sessions.high and session_at(s, place).fence == fence:
+    """The record of the fence, be it live or over; NONE."""
+    if fence and place < s.sessions.high and session_at(s, place).fence == fence:
         return place
-    return session_by_fence(s, fence)
+    return NONE
 
 
 cdef inline uint32_t session_of_command(State* s, const Command* command, bint* is_full) noexcept nogil:
     """The live session that the command's id names; NONE."""
     return live_or_ended(s, session_placed(s, command.fence, command.place), is_full)
+
+
+cdef uint32_t session_scan(State* s, uint64_t fence, uint32_t* place) noexcept nogil:
+    """Looks for a fence without a place, SCAN_MAX records a call: only admins do. *place goes on, and is NONE at the end."""
+    cdef uint32_t scanned
+    for scanned in range(SCAN_MAX):
+        if place[0] >= s.sessions.high:
+            place[0] = NONE
+            return NONE
+        place[0] += 1
+        if session_at(s, place[0] - 1).fence == fence:
+            return place[0] - 1
+    return NONE
 
 
 cdef uint32_t active_lease_count(State* s, uint32_t number) noexcept nogil:
@@ -70,21 +83,25 @@ cdef uint32_t session_add(State* s, const Command* command) noexcept nogil:
     session.lease_count = 0
     session.ended_count = 0
     session.priority = command.priority
-    session.request = request_add(s, command, REQUEST_LIVE, number, 0)
-    index_add(&s.by_fence, hash_of_fence(session.fence), number)
+    session.state = SESSION_LIVE
+    session.end_reason = END_NONE
+    session.is_close_remembered = 0
+    session.request = request_add(s, command, REQUEST_OPENED, number)
     if command.instance_hash:
         index_add(&s.by_instance, command.instance_hash, number)
     heap_add(s, &s.deadlines, session.deadline, number)
+    s.session_count += 1
     s.totals.opened += 1
     return number
 
 
 cdef void session_end(State* s, uint32_t number, uint8_t reason) noexcept nogil:
-    """Ends the session and all that it holds. The caller has made sure of room for the events."""
+    """Ends the session and all that it holds; its record stays until its Open is forgotten, and so does its entry in the
+    heap. The caller has made sure of room for the events."""
     cdef Session* session = session_at(s, number)
-    cdef Request* request = request_at(s, session.request)
     cdef uint32_t lease = session.first_lease
     cdef uint32_t following
+    USHER_ASSERT(session.state == SESSION_LIVE)
     while lease != NONE:
         following = lease_at(s, lease).next_of_session
         if lease_at(s, lease).state == LEASE_ACTIVE:
@@ -93,17 +110,26 @@ cdef void session_end(State* s, uint32_t number, uint8_t reason) noexcept nogil:
         lease = following
     emit(s, EVENT_SESSION_ENDED, reason, session.fence, 0, -1, -1, 0, 0)
     s.totals.ended[reason] += 1
-    request.kind = REQUEST_ENDED
-    request.owner = session.fence
-    request.detail = reason
-    request_expires(s, &s.requests_to_forget, session.request, s.now + s.request_window)
-    heap_remove(s, &s.deadlines, session.heap_position)
-    index_remove(&s.by_fence, hash_of_fence(session.fence), number)
+    s.session_count -= 1
     if session.instance_hash:
         index_remove(&s.by_instance, session.instance_hash, number)
-    text_free(s, session.text)
-    session.fence = 0
-    slab_give(&s.sessions, number)
+    session.state = SESSION_OVER
+    session.end_reason = reason
+    session.deadline = s.now + s.request_window
+    queue_add(s, &s.requests_to_forget, number | SESSION_LINK)
+
+
+cdef void close_remember(State* s, uint32_t number, const Command* command) noexcept nogil:
+    """Of a session that is over: the Close that ended it, in the record itself."""
+    cdef Session* session = session_at(s, number)
+    session.opened = <int64_t>command.lookup[0]
+    session.is_close_remembered = 1
+    s.close_count += 1
+
+
+cdef inline bint is_remembered_close(State* s, uint32_t number, const Command* command) noexcept nogil:
+    cdef Session* session = session_at(s, number)
+    return session.is_close_remembered and session.opened == <int64_t>command.lookup[0]
 
 
 cdef bint is_same_instance(State* s, uint32_t number, const Command* command) noexcept nogil:

@@ -345,21 +345,21 @@ cdef class Ledger:
         cdef State* s = self.state
         USHER_ASSERT(sizeof(Session) == 64 and sizeof(Lease) == 32 and sizeof(Charge) == 64)
         USHER_ASSERT(sizeof(Request) == 48 and sizeof(EventHeader) == EVENT_SIZE and sizeof(OpenedBody) == OPENED_FIXED_SIZE - EVENT_SIZE)
+        s.session_count_max = <uint32_t>sessions
         s.texts.size_max = text_size & ~<uint64_t>7
         s.ring.size = ring_size & ~<uint64_t>7
         s.texts.base = <uint8_t*>region_reserve(s, s.texts.size_max)
         s.ring.base = <uint8_t*>region_reserve(s, s.ring.size)
         if not (
-            slab_reserve(s, &s.sessions, sizeof(Session), sessions)
+            slab_reserve(s, &s.sessions, sizeof(Session), requests + 1)
             and slab_reserve(s, &s.leases, sizeof(Lease), leases)
             and slab_reserve(s, &s.charges, sizeof(Charge), charges)
             and slab_reserve(s, &s.requests, sizeof(Request), requests + denials)
             and slab_reserve(s, &s.denials, sizeof(DenialRecord), denials)
-            and index_reserve(s, &s.by_fence, sessions + 1)
             and index_reserve(s, &s.by_instance, sessions + 1)
             and index_reserve(s, &s.by_request, requests + denials)
             and index_reserve(s, &s.by_group, charges)
-            and heap_reserve(s, &s.deadlines, sessions, False)
+            and heap_reserve(s, &s.deadlines, requests + 1, False)
             and heap_reserve(s, &s.lingers, charges, True)
             and s.texts.base != NULL
             and s.ring.base != NULL
@@ -375,7 +375,6 @@ cdef class Ledger:
         slab_release(&s.charges)
         slab_release(&s.requests)
         slab_release(&s.denials)
-        index_release(&s.by_fence)
         index_release(&s.by_instance)
         index_release(&s.by_request)
         index_release(&s.by_group)
@@ -529,12 +528,16 @@ cdef class Ledger:
     def revoke(self, int64_t now_ns, uint64_t fence, reason=EndReason.REVOKED):
         """Whether there was such a session, and room to record its end."""
         cdef uint8_t why = EndReason(reason)
-        cdef bint is_done
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            enter(self.state, now_ns)
-            is_done = revoke_session(self.state, fence, why)
-            pthread_mutex_unlock(&self.mutex)
+        cdef bint is_done = False
+        cdef uint32_t at = 0
+        cdef uint32_t number = NONE
+        while fence and at != NONE and number == NONE:
+            with nogil:
+                pthread_mutex_lock(&self.mutex)
+                enter(self.state, now_ns)
+                number = session_scan(self.state, fence, &at)
+                is_done = revoke_session(self.state, number, why)
+                pthread_mutex_unlock(&self.mutex)
         return is_done
 
     # --- time ------------------------------------------------------------------------------------------------------------
@@ -612,7 +615,7 @@ cdef class Ledger:
         with nogil:
             pthread_mutex_lock(&self.mutex)
             totals = s.totals
-            sessions = s.sessions.live
+            sessions = s.session_count
             leases = s.leases.live
             charges = s.charges.live
             requests = remembered_count(s)
@@ -639,14 +642,19 @@ cdef class Ledger:
         cdef uint32_t place = <uint32_t>_checked("cursor", cursor, 0, RECORDS_CEILING)
         return self._read_sessions(now_ns, place, wanted)
 
-    def find_session(self, int64_t now_ns, uint64_t fence):
-        """The open session of this fence, or None."""
-        cdef uint32_t number
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            number = session_by_fence(self.state, fence) if fence else NONE
-            pthread_mutex_unlock(&self.mutex)
-        if number == NONE:
+    def find_session(self, int64_t now_ns, uint64_t fence, place=None):
+        """The open session of this fence, or None. Without the place of its id all sessions are looked through."""
+        cdef uint32_t at = 0
+        cdef uint32_t number = NONE
+        if place is not None:
+            number = <uint32_t>_checked("place", place, 0, 2**32 - 1)
+        else:
+            while fence and at != NONE and number == NONE:
+                with nogil:
+                    pthread_mutex_lock(&self.mutex)
+                    number = session_scan(self.state, fence, &at)
+                    pthread_mutex_unlock(&self.mutex)
+        if fence == 0 or number == NONE:
             return None
         found, _ = self._read_sessions(now_ns, number, 1)
         return found[0] if found and found[0].fence == fence else None
@@ -679,6 +687,12 @@ cdef class Ledger:
     def session_fence(self, bytes session_id):
         """The fence inside a genuine session id; 0 if it is not one of this broker's."""
         return self._fence_of(session_id)
+
+    def session_place(self, bytes session_id):
+        """Where the session of this id stands, for find_session; of any id of the right size."""
+        if len(session_id) != SESSION_ID_SIZE:
+            return NONE
+        return session_id_place(<const uint8_t*>PyBytes_AS_STRING(session_id))
 
     def drain_events(self, size_max=1048576):
         """Whole events, oldest first; empty when there are none."""
@@ -716,9 +730,9 @@ cdef uint32_t pool_add(State* s, const Pool* pool) noexcept nogil:
     return number
 
 
-cdef bint revoke_session(State* s, uint64_t fence, uint8_t reason) noexcept nogil:
+cdef bint revoke_session(State* s, uint32_t place, uint8_t reason) noexcept nogil:
     cdef bint is_full = False
-    cdef uint32_t number = live_or_ended(s, session_by_fence(s, fence) if fence else NONE, &is_full)
+    cdef uint32_t number = live_or_ended(s, place, &is_full)
     if number != NONE and not has_room(s, session_end_size(s, number)):
         is_full = True
     if is_full:
@@ -740,7 +754,7 @@ cdef uint32_t copy_sessions(State* s, uint32_t* place, uint32_t wanted, PieceOfS
         session = session_at(s, place[0])
         place[0] += 1
         scanned += 1
-        if session.fence == 0 or session.deadline <= s.now:
+        if session.state != SESSION_LIVE or session.deadline <= s.now:
             continue
         pieces[count].fence = session.fence
         pieces[count].age = s.now - session.opened

@@ -37,17 +37,21 @@ cdef inline bint begin_item(State* s, Progress* progress, uint64_t size) noexcep
 
 cdef void advance_memory(State* s, Queue* queue, Progress* progress) noexcept nogil:
     while may_go_on(progress) and is_forgettable(s, queue):
-        request_forget_first(s, queue)
+        forget_first(s, queue)
         progress.budget -= 1
 
 
 cdef bint deadline_is_right(State* s) noexcept nogil:
-    """Puts a deadline right that was renewed since it was entered; whether there was none to put right."""
+    """Puts an entry right whose session was renewed or ended since it was made; whether there was nothing to put right."""
     cdef uint32_t number = s.deadlines.numbers[0]
-    cdef int64_t deadline = session_at(s, number).deadline
-    if deadline == s.deadlines.times[0]:
+    cdef Session* session = session_at(s, number)
+    if session.state != SESSION_LIVE:
+        heap_remove(s, &s.deadlines, 0)
+        session.heap_position = NONE
+        return False
+    if session.deadline == s.deadlines.times[0]:
         return True
-    heap_sink(s, &s.deadlines, 0, deadline, number)
+    heap_sink(s, &s.deadlines, 0, session.deadline, number)
     return False
 
 
@@ -151,9 +155,9 @@ cdef int64_t next_due(State* s) noexcept nogil:
         if s.pools[i].grace_count != grace_target(&s.pools[i]) or s.pools[i].used > s.pools[i].capacity + s.pools[i].grace_seats:
             return s.raw
     if s.requests_to_forget.head != NONE:
-        due = min(due, request_at(s, s.requests_to_forget.head).expires)
+        due = min(due, link_expires(s, s.requests_to_forget.head))
     if s.denials_to_forget.head != NONE:
-        due = min(due, request_at(s, s.denials_to_forget.head).expires)
+        due = min(due, link_expires(s, s.denials_to_forget.head))
     if s.deadlines.count:
         due = min(due, s.deadlines.times[0])
     if s.lingers.count:

@@ -90,7 +90,7 @@ cdef uint8_t open_bound(State* s, const Command* command) noexcept nogil:
     """The bound that the request would break; BOUND_NONE. Asked before deciding: a denial is remembered too."""
     if not can_remember(s):
         return BOUND_REMEMBERED_REQUESTS
-    if slab_free_count(&s.sessions) == 0:
+    if s.session_count >= s.session_count_max:
         return BOUND_SESSIONS
     if slab_free_count(&s.leases) < command.item_count:
         return BOUND_LEASES
@@ -126,24 +126,22 @@ cdef void replay_open(State* s, const Command* command, uint32_t number, Workspa
     if request.kind == REQUEST_DENIED:
         replay_denial(s, request, outcome)
         return
-    if request.kind == REQUEST_LIVE:
-        session = live_or_ended(s, <uint32_t>request.owner, &is_full)
-        if is_full:
-            refuse_events_full(s, outcome)
-            return
-        if session != NONE:
-            replay_grant(s, session, space, outcome)
-            return
-    USHER_ASSERT(request.kind == REQUEST_ENDED)
-    outcome.status = STATUS_ENDED
-    outcome.fence = request.owner
-    outcome.end_reason = request.detail
-    mark_replayed(s, outcome)
+    number = <uint32_t>request.owner
+    session = live_or_ended(s, number, &is_full)
+    if is_full:
+        refuse_events_full(s, outcome)
+    elif session != NONE:
+        replay_grant(s, session, space, outcome)
+    else:
+        outcome.status = STATUS_ENDED
+        outcome.fence = session_at(s, number).fence
+        outcome.end_reason = session_at(s, number).end_reason
+        mark_replayed(s, outcome)
 
 
 cdef void grant(State* s, const Command* command, Decision* decision, Workspace* space, Outcome* outcome) noexcept nogil:
     cdef uint32_t number = session_add(s, command)
-    emit_opened(s, decision.fence, command)
+    emit_opened(s, decision.fence, number, command)
     items_take(s, command, decision, number, space, outcome)
     if decision.old != NONE:
         session_end(s, decision.old, END_SUPERSEDED)
@@ -307,7 +305,7 @@ cdef void verb_acquire(State* s, const Command* command, Workspace* space, Outco
         return
     drop_ended(s, number, command, &decision)
     items_take(s, command, &decision, number, space, outcome)
-    request_remember(s, command, REQUEST_ACQUIRED, session.fence, 0)
+    request_remember(s, command, REQUEST_ACQUIRED, session.fence)
     outcome.status = STATUS_ACQUIRED
     outcome.fence = session.fence
     outcome.change_version = session.change_version
@@ -335,7 +333,7 @@ cdef void verb_release(State* s, const Command* command, Outcome* outcome) noexc
         if request_at(s, request).fingerprint != command.fingerprint:
             refuse_reused(s, outcome)
             return
-        answer_released(s, session_at(s, number), request_at(s, request).detail, outcome)
+        answer_released(s, session_at(s, number), request_at(s, request).was_held, outcome)
         mark_replayed(s, outcome)
         return
     if not can_remember(s):
@@ -348,35 +346,37 @@ cdef void verb_release(State* s, const Command* command, Outcome* outcome) noexc
     if lease != NONE:
         lease_end(s, lease, END_CLOSED)
         lease_drop(s, lease)
-    request_remember(s, command, REQUEST_RELEASED, session_at(s, number).fence, lease != NONE)
+    request_at(s, request_remember(s, command, REQUEST_RELEASED, session_at(s, number).fence)).was_held = lease != NONE
     answer_released(s, session_at(s, number), lease != NONE, outcome)
     s.totals.released += 1
 
 
+cdef void answer_closed(const Command* command, uint8_t reason, Outcome* outcome) noexcept nogil:
+    outcome.status = STATUS_CLOSED
+    outcome.fence = command.fence
+    outcome.end_reason = reason
+
+
 cdef void verb_close(State* s, const Command* command, Outcome* outcome) noexcept nogil:
     cdef bint is_full = False
-    cdef uint32_t number = session_of_command(s, command, &is_full)
-    cdef uint32_t request = request_by_lookup(s, command.lookup) if command.fence else NONE
+    cdef uint32_t place = session_placed(s, command.fence, command.place)
+    cdef uint32_t number = live_or_ended(s, place, &is_full)
     if is_full:
         refuse_events_full(s, outcome)
-    elif number == NONE and request != NONE and request_at(s, request).kind == REQUEST_CLOSED:
-        outcome.status = STATUS_CLOSED
-        outcome.fence = command.fence
-        outcome.end_reason = request_at(s, request).detail
+    elif number == NONE and place != NONE and is_remembered_close(s, place, command):
+        answer_closed(command, session_at(s, place).end_reason, outcome)
         mark_replayed(s, outcome)
     elif number == NONE:
         refuse_not_found(s, outcome)
-    elif request != NONE:
+    elif request_by_lookup(s, command.lookup) != NONE:
         refuse_reused(s, outcome)
     elif not has_room(s, session_end_size(s, number)):
         refuse_events_full(s, outcome)
     else:
         session_end(s, number, END_CLOSED)
         if can_remember_grant(s):
-            request_remember(s, command, REQUEST_CLOSED, command.fence, END_CLOSED)
-        outcome.status = STATUS_CLOSED
-        outcome.fence = command.fence
-        outcome.end_reason = END_CLOSED
+            close_remember(s, number, command)
+        answer_closed(command, END_CLOSED, outcome)
 
 
 cdef inline void execute_one(State* s, const Command* command, Workspace* space, Outcome* outcome) noexcept nogil:
