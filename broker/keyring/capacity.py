@@ -34,11 +34,13 @@ def pool_of(licence: Licence) -> PoolIdentity:
 
 @dataclass(frozen=True, slots=True)
 class KeyStanding:
-    """What a key is good for: its last proof's end (0: none), the end of its grace, and why it would be lost."""
+    """What a key is good for: its last proof's end (0: none), the end of its grace, why it would be lost, and whether it
+    is an emulated one."""
 
     proven_until_ns: int
     grace_until_ns: int
     loss_cause: EndReason = EndReason.KEY_LOST
+    is_emulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def decide(
         digest: licence
         for digest, licence in accepted.items()
         if licence.period_at(now_unix_s) is Period.VALID
-        and _is_live(standings.get(licence.thumbprint), now_ns)
+        and _stands_behind(standings.get(licence.thumbprint), licence, now_ns)
     }
     set_aside = _displaced(live, given)
     wanted = {digest: licence for digest, licence in live.items() if digest not in set_aside}
@@ -121,6 +123,16 @@ def decide(
         _next_instant(now_ns, standings, given),
         _next_period(now_unix_s, accepted.values()),
     )
+
+
+def may_stand_behind(licence: Licence, is_emulated_key: bool) -> bool:
+    """Whether a licence may be proven by such a key. An emulated key is a file that anybody can copy: no right of use may
+    hang on it, only what says EMULATED itself (`semantics.md` 33)."""
+    return licence.is_test or not is_emulated_key
+
+
+def _stands_behind(standing: KeyStanding | None, licence: Licence, now_ns: int) -> bool:
+    return standing is not None and _is_live(standing, now_ns) and may_stand_behind(licence, standing.is_emulated)
 
 
 def _is_live(standing: KeyStanding | None, now_ns: int) -> bool:

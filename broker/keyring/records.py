@@ -102,4 +102,4 @@ class KeyRecord:
         """What the key is good for now."""
         proven_until_ns = self.proven_until_ns if self.state in COUNTING_STATES else 0
         cause = EndReason.POLICY_CHANGED if self.state is KeyState.DISABLED else EndReason.KEY_LOST
-        return KeyStanding(proven_until_ns, self.budget.deadline_ns(now_ns), cause)
+        return KeyStanding(proven_until_ns, self.budget.deadline_ns(now_ns), cause, self.is_emulated)

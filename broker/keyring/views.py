@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from broker.keyring.book import CapacityBook
-from broker.keyring.capacity import Given
+from broker.keyring.capacity import Given, may_stand_behind
 from broker.keyring.records import KeyRecord
 from broker.keyring.states import COUNTING_STATES, KeyState
 from broker.licence import FolderReading, Licence, Period, Refusal, period_sentence
@@ -140,6 +140,12 @@ def _licence_state(
     if record is None or record.state is KeyState.ABSENT:
         sentence = f"its security key {licence.thumbprint} is not plugged in"
         return LicenceState.KEY_ABSENT, "key_absent", sentence
+    if not may_stand_behind(licence, record.is_emulated):
+        sentence = (
+            "its security key is an EMULATED one, which anybody can copy: only licences of a test vendor count on it; get one"
+            " for a real key"
+        )
+        return LicenceState.REFUSED, "emulated_key", sentence
     why = f": {record.sentence}" if record.sentence and record.state not in COUNTING_STATES else ""
     return LicenceState.KEY_ABSENT, f"key_{record.state}", f"its security key is {record.state}{why}"
 

@@ -67,6 +67,18 @@ def test_a_decision_repeated_says_nothing_new() -> None:
     assert bench.sink.seats("platform") == 15
 
 
+def test_only_test_licences_count_on_an_emulated_key() -> None:
+    bench = Bench()
+    bench.licences = [a_licence("real"), a_licence("test", seats=3, is_test=True)]
+    bench.standings["key"] = KeyStanding(90 * S, 300 * S, is_emulated=True)
+    assert bench.at(1) == ["ProveSource test"]
+    assert bench.sink.seats("platform") == 3
+    bench.prove("key", 2 * S)
+    assert bench.at(2 * S) == ["ProveSource real", "ProveSource test"]  # a real key proves either
+    bench.standings["key"] = KeyStanding(95 * S, 300 * S, is_emulated=True)
+    assert bench.at(3 * S) == ["ProveSource test", "LoseSource real"]
+
+
 def test_a_new_proof_renews_every_licence_of_the_key_and_no_other() -> None:
     bench = Bench()
     bench.licences = [a_licence("L-1"), a_licence("L-2"), a_licence("L-3", "other")]

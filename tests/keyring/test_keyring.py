@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from broker.keyring import Keyring, KeyringSettings, KeyState, LicenceState, Surroundings
-from broker.licence import LicenceFolder, LicenceTerms, Stacking, Vendor
+from broker.licence import LicenceFolder, LicenceTerms, Stacking, TrustFile, Vendor, create_vendor, issue_licence
 from broker.model.words import EndReason
 from hwkey import BackendMissing, KeyBus, KeyPort, SecurityKey, Waits
 from hwkey.emulated import Fault, FaultKind, SigningAlgorithm, TokenFleet, emulated_bus
@@ -61,11 +61,13 @@ def run(
     """Starts a keyring over the fleet; all are stopped at the end."""
     running: list[Keyring] = []
 
-    def start(settings: KeyringSettings = SETTINGS, bus: KeyBus | None = None) -> Keyring:
+    def start(
+        settings: KeyringSettings = SETTINGS, bus: KeyBus | None = None, trust: TrustFile | None = None
+    ) -> Keyring:
         keyring = Keyring(
             buses=[bus or emulated_bus(fleet, waits=Waits(answer_wait_ms=300, command_wait_ms=1_000))],
             folder=folder,
-            trust=vendor.trust,
+            trust=trust or vendor.trust,
             sink=sink,
             settings=settings,
             surroundings=Surroundings(wall_unix_s=wall),
@@ -138,6 +140,24 @@ def test_seats_of_all_keys_are_summed_once_all_are_proven(
     assert {shown.state for shown in views.keys} == {KeyState.PRESENT}
     assert {row.state for row in views.licences} == {LicenceState.COUNTING}
     assert not views.is_starting
+
+
+def test_a_production_licence_on_an_emulated_key_is_refused_by_name(
+    fleet: TokenFleet, sink: RecordingSink, folder: LicenceFolder, vendor: Vendor, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    thumbprint = fleet.create("a").thumbprint
+    licence("L-1", thumbprint, "platform", 5)
+    real = create_vendor(vendor.private_path.parent / "real", "Real", ["platform"])
+    document = issue_licence(
+        real, licence_id="R-1", product="platform", seats=50, thumbprint=thumbprint, issued_unix_s=NOW_UNIX_S - 1
+    )
+    (folder.path / "R-1.jwt").write_text(document)
+    keyring = run(trust=TrustFile((*vendor.trust.entries, *real.trust.entries)))
+    assert sink.seats("platform") == 5
+    rows = {row.licence_id: row for row in keyring.views().licences}
+    assert rows["L-1"].state is LicenceState.COUNTING
+    assert (rows["R-1"].state, rows["R-1"].code) == (LicenceState.REFUSED, "emulated_key")
+    assert "EMULATED" in rows["R-1"].sentence
 
 
 @pytest.mark.parametrize("profile", ["yubikey5-like", "nitrokey3-like"])
