@@ -19,7 +19,9 @@ One translation unit, one concern a file, each included below in the order in wh
     tick      time passing
     seal      commands checked and hashed before the mutex is taken
     batch     many commands under one hold of the mutex
-    shell     the Python face
+    commands  the Python face of a command and of a batch
+    readings  what can be read, as plain values
+    shell     the Python face of the ledger
 
 Times: callers give CLOCK_MONOTONIC in nanoseconds ("raw"). A gap of more than `stall_ns` between two calls means that
 the process did not run; ledger time leaves it out, so that no deadline passes unserved. Proofs of keys are in raw time.
@@ -86,4 +88,6 @@ include "decide.pxi"
 include "verbs.pxi"
 include "tick.pxi"
 include "batch.pxi"
+include "commands.pxi"
+include "readings.pxi"
 include "shell.pxi"

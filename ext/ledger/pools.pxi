@@ -28,6 +28,23 @@ cdef inline bint is_in_grace(State* s, const Pool* pool, const Charge* charge) n
     return charge.fence >= edge.fence
 
 
+# --- declaring ---------------------------------------------------------------------------------------------------
+
+cdef uint32_t pool_add(State* s, const Pool* pool) noexcept nogil:
+    """Enters the pool into its product's order: by model, then by number."""
+    cdef uint32_t number = s.pool_count
+    cdef Product* product = &s.products[pool.product]
+    cdef int place = product.pool_count
+    s.pools[number] = pool[0]
+    while place and s.pools[product.pools[place - 1]].model > pool.model:
+        product.pools[place] = product.pools[place - 1]
+        place -= 1
+    product.pools[place] = number
+    product.pool_count += 1
+    s.pool_count += 1
+    return number
+
+
 # --- the order ---------------------------------------------------------------------------------------------------
 
 cdef inline uint32_t newest_from(const Pool* pool, int level) noexcept nogil:

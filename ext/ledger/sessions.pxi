@@ -36,7 +36,7 @@ cdef uint32_t session_scan(State* s, uint64_t fence, uint32_t* place) noexcept n
             place[0] = NONE
             return NONE
         place[0] += 1
-        if session_at(s, place[0] - 1).fence == fence:
+        if fence and session_at(s, place[0] - 1).fence == fence:
             return place[0] - 1
     return NONE
 

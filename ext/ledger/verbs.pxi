@@ -379,6 +379,21 @@ cdef void verb_close(State* s, const Command* command, Outcome* outcome) noexcep
         answer_closed(command, END_CLOSED, outcome)
 
 
+# --- an admin's ------------------------------------------------------------------------------------------------------------
+
+cdef bint revoke_session(State* s, uint32_t place, uint8_t reason) noexcept nogil:
+    cdef bint is_full = False
+    cdef uint32_t number = live_or_ended(s, place, &is_full)
+    if number != NONE and not has_room(s, session_end_size(s, number)):
+        is_full = True
+    if is_full:
+        s.totals.events_full += 1
+    if number == NONE or is_full:
+        return False
+    session_end(s, number, reason)
+    return True
+
+
 cdef inline void execute_one(State* s, const Command* command, Workspace* space, Outcome* outcome) noexcept nogil:
     memset(outcome, 0, <size_t>(<char*>outcome.session_id - <char*>outcome))  # the rest is only read where it is set
     if command.verb == VERB_RENEW:
