@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from broker.keyring import Keyring, KeyringSettings, KeyState, LicenceState, Surroundings
-from broker.licence import LicenceFolder, LicenceTerms, Stacking, TrustFile, Vendor, create_vendor, issue_licence
+from broker.licence import (
+    LicenceFolder,
+    LicenceTerms,
+    Stacking,
+    TrustFile,
+    Vendor,
+    create_vendor,
+    issue_licence,
+)
 from broker.model.words import EndReason
 from hwkey import BackendMissing, KeyBus, KeyPort, SecurityKey, Waits
 from hwkey.emulated import Fault, FaultKind, SigningAlgorithm, TokenFleet, emulated_bus
