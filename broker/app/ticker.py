@@ -3,6 +3,9 @@
 The least rate is what makes a stopped process visible: a gap of over a second between calls moves all deadlines
 (semantics rule 20). A native, non-daemon thread with all signals blocked, joined at the end (design 12). If it fails, nothing would expire any
 more, so that the broker must stop: `on_failure` is called, once, in this thread.
+
+What is due while the event ring is full stays due, and `advance` says that there is nothing to do. Then the thread waits for a
+moment, lest it takes the processor and the ledger's mutex from those who drain the ring.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 PAUSE_NS_MAX = 100_000_000
+BLOCKED_PAUSE_NS = 5_000_000
+"""What is due finds no room in the event ring, which is drained every 50 ms or sooner."""
 
 
 class Advancing(Protocol):
@@ -66,6 +71,7 @@ class Ticker:
         now_ns = self._clock_ns()
         if self._ledger.advance(now_ns):
             return
-        pause_ns = min(self._ledger.next_due_ns(now_ns) - now_ns, PAUSE_NS_MAX)
-        if pause_ns > 0:
-            self._woken.wait(pause_ns / 1e9)
+        pause_ns = self._ledger.next_due_ns(now_ns) - now_ns
+        if pause_ns <= 0:
+            pause_ns = BLOCKED_PAUSE_NS
+        self._woken.wait(min(pause_ns, PAUSE_NS_MAX) / 1e9)

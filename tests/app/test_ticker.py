@@ -4,7 +4,9 @@ import signal
 import threading
 import time
 
-from broker.app.ticker import PAUSE_NS_MAX, Ticker
+import pytest
+
+from broker.app.ticker import BLOCKED_PAUSE_NS, PAUSE_NS_MAX, Ticker
 
 WAIT_S = 10.0
 
@@ -66,6 +68,32 @@ def test_ticker_goes_on_at_once_while_more_is_due() -> None:
     ticker.start()
     ledger.await_advances(1000)
     ticker.stop()
+
+
+class BlockedLedger(RecordingLedger):
+    """Its event ring is full: something is due, and nothing can be done. The clock thread is stopped after some calls."""
+
+    def __init__(self, stop_after: int) -> None:
+        super().__init__(due_in_ns=0)
+        self.stop_after = stop_after
+        self.ticker: Ticker | None = None
+
+    def next_due_ns(self, now_ns: int) -> int:
+        assert self.ticker is not None
+        if len(self.advances) == self.stop_after:
+            self.ticker._is_stopping = True
+        return now_ns
+
+
+def test_ticker_pauses_when_what_is_due_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = BlockedLedger(stop_after=3)
+    ticker = ledger.ticker = Ticker(ledger, lambda: 0, unexpected)
+    pauses: list[float | None] = []
+    monkeypatch.setattr(ticker._woken, "wait", pauses.append)
+    ticker.start()
+    ledger.await_advances(3)
+    ticker.stop()
+    assert pauses == [BLOCKED_PAUSE_NS / 1e9] * 3
 
 
 def test_wake_makes_the_ticker_look_before_its_time() -> None:
