@@ -59,6 +59,9 @@ class Ledger:
     def lose_source(self, now_ns: int, source: int, grace_until_ns: int, cause: EndReason) -> None:
         """The source gives no more seats from now; its charges may stay until grace_until_ns."""
 
+    def set_admitting(self, now_ns: int, is_admitting: bool) -> None:
+        """Whether new sessions are let in. While not, an Open that is not a repeated one answers DRAINING."""
+
     # --- client commands -------------------------------------------------------------------------------
     def open(
         self,
@@ -76,7 +79,7 @@ class Ledger:
         priority: int = 0,
         salt: bytes = b"",
     ) -> Answer:
-        """GRANTED, DENIED, ENDED, REQUEST_ID_REUSED, INVALID, OVERLOADED or EVENTS_FULL.
+        """GRANTED, DENIED, ENDED, REQUEST_ID_REUSED, INVALID, OVERLOADED, EVENTS_FULL or DRAINING.
 
         products: (id, is_optional). ttl_ns 0: the ledger's own; longer is shortened. salt: any other parts of the
         request (client nonce, machine identifiers, wait limit), so that a retry with other ones is told apart.

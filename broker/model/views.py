@@ -80,6 +80,7 @@ class Counters:
     invalid_total: int
     overloaded_total: int
     events_full_total: int
+    drained_total: int
     event_dropped_total: int
     event_total: int
     event_size: int

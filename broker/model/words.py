@@ -95,6 +95,8 @@ class Status(IntEnum):
     """`Answer.detail` is a `Bound`."""
     EVENTS_FULL = 12
     """The event ring has no room for the worst case; nothing was changed."""
+    DRAINING = 13
+    """New sessions are not let in; nothing was changed or remembered."""
 
 
 class InvalidField(IntEnum):

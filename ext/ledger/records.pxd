@@ -304,6 +304,7 @@ cdef struct Totals:
     uint64_t invalid
     uint64_t overloaded
     uint64_t events_full
+    uint64_t drained
     uint64_t events_dropped
     uint64_t stalls
     uint64_t ended[END_REASON_COUNT]
@@ -325,6 +326,7 @@ cdef struct State:
     uint32_t session_count          # that live
     uint32_t session_count_max
     uint32_t close_count            # remembered
+    bint is_draining                # no new session is let in
     Slab sessions
     Slab leases
     Slab charges

@@ -235,6 +235,15 @@ cdef class Ledger:
             source_lose(self.state, number, grace_until_ns, reason)
             pthread_mutex_unlock(&self.mutex)
 
+    def set_admitting(self, int64_t now_ns, is_admitting):
+        """Whether new sessions are let in; requests seen before are answered all the same."""
+        cdef bint wanted = is_admitting
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            enter(self.state, now_ns)
+            self.state.is_draining = not wanted
+            pthread_mutex_unlock(&self.mutex)
+
     # --- commands ------------------------------------------------------------------------------------------------------
 
     def execute(self, int64_t now_ns, Batch batch not None):
@@ -387,7 +396,7 @@ cdef class Ledger:
             denial_count=denials, text_size=texts, opened_total=totals.opened, renewed_total=totals.renewed,
             acquired_total=totals.acquired, released_total=totals.released, replayed_total=totals.replayed,
             denied_total=totals.denied, not_found_total=totals.not_found, reused_total=totals.reused,
-            invalid_total=totals.invalid, overloaded_total=totals.overloaded, events_full_total=totals.events_full,
+            invalid_total=totals.invalid, overloaded_total=totals.overloaded, events_full_total=totals.events_full, drained_total=totals.drained,
             event_dropped_total=totals.events_dropped, event_total=sequence, event_size=event_size,
             stall_total=totals.stalls, stalled_ns=stalled,
             ended_totals=tuple([totals.ended[i] for i in range(END_REASON_COUNT)]),

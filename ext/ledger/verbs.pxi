@@ -174,6 +174,10 @@ cdef void verb_open(State* s, const Command* command, Workspace* space, Outcome*
     if number != NONE:
         replay_open(s, command, number, space, outcome)
         return
+    if s.is_draining:
+        outcome.status = STATUS_DRAINING
+        s.totals.drained += 1
+        return
     if refuse_overloaded(s, outcome, open_bound(s, command)):
         return
     old = session_of_instance(s, command)

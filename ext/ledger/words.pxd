@@ -51,6 +51,7 @@ cdef enum:  # Status
     STATUS_INVALID = 10
     STATUS_OVERLOADED = 11
     STATUS_EVENTS_FULL = 12
+    STATUS_DRAINING = 13
 
 cdef enum:  # InvalidField
     INVALID_NONE = 0
