@@ -64,7 +64,7 @@ class ClientAuditor:
     def saw(self, operation: Operation, result: object) -> None:
         before_ns, told = self._raw_ns, operation.arguments
         if operation.carries_time:
-            self._pass_time(operation.now_ns)
+            self.pass_time(operation.now_ns)
         if operation.name == "prove_source":
             proof = _Source(told["pool"], told["seats"], told["proven_until_ns"], told["grace_until_ns"])
             self._sources[told["source"]] = proof
@@ -82,7 +82,8 @@ class ClientAuditor:
     def _ledger_ns(self) -> int:
         return self._raw_ns - self._stalled_ns
 
-    def _pass_time(self, now_ns: int) -> None:
+    def pass_time(self, now_ns: int) -> None:
+        """By an operation, or by a reading that carries a time."""
         step_ns = max(0, now_ns - self._raw_ns)
         self._raw_ns += step_ns
         if self._stall_ns and step_ns > self._stall_ns:

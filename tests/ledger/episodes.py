@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
 from broker.model.terms import PoolTerms
@@ -24,7 +25,7 @@ RING_SIZE_AMPLE = 1 << 22
 EVERYDAY = {
     "open": 13,
     "open_partly": 2,
-    "reopen": 6,
+    "reopen": 7,
     "open_wrong": 3.5,
     "renew": 8,
     "renew_forged": 0.5,
@@ -35,7 +36,7 @@ EVERYDAY = {
     "release": 7,
     "close": 5,
     "revoke": 2,
-    "late": 3,
+    "late": 4,
     "again": 9,
     "again_inside": 4,
     "changed": 1,
@@ -142,22 +143,13 @@ def _everyday(rng: Random, operation_count: int) -> Episode:
     )
 
 
-def _tight(rng: Random, operation_count: int) -> Episode:
-    """One bound within reach."""
-    bounds = {
-        "sessions_max": rng.randint(1, 4),
-        "leases_max": rng.randint(3, 7),
-        "charges_max": rng.randint(2, 6),
-        "requests_max": rng.randint(6, 20),
-        "denials_max": rng.randint(2, 6),
-    }
-    (reached,) = rng.choices(list(bounds), (1.5, 4, 1.2, 2, 0.4))
+def _tight(bound: str, bound_max: int, more: dict[str, float], rng: Random, operation_count: int) -> Episode:
+    """One bound within reach, and often what runs into it."""
     episode = _everyday(rng, operation_count)
-    arguments = episode.settings.arguments | {reached: bounds[reached]}
+    arguments = episode.settings.arguments | {bound: rng.randint(2, bound_max)}
     settings = replace(episode.settings, arguments=arguments)
-    weights = EVERYDAY | {"acquire": 16, "release": 12, "advance": 10}
-    replaced = replace(episode, name="tight", settings=settings, weights=weights)
-    return replace(replaced, seats_max=8, step_ns_max=60_000_000)
+    weights = EVERYDAY | more
+    return replace(episode, settings=settings, weights=weights, seats_max=8, step_ns_max=60_000_000)
 
 
 def _keys(rng: Random, operation_count: int) -> Episode:
@@ -171,7 +163,7 @@ def _keys(rng: Random, operation_count: int) -> Episode:
         "advance": 18,
         "renew": 14,
         "acquire": 12,
-        "siege": 6,
+        "siege": 9,
         "renew_told": 4,
     }
     return Episode(
@@ -302,19 +294,23 @@ class _Kind:
 
 
 KINDS = {
-    "everyday": _Kind(_everyday, 0.12, 2_000),
-    "tight": _Kind(_tight, 0.20, 1_000),
-    "keys": _Kind(_keys, 0.22, 2_000),
-    "full_ring": _Kind(_full_ring, 0.08, 5_000),
+    "everyday": _Kind(_everyday, 0.14, 2_000),
+    "tight_sessions": _Kind(partial(_tight, "sessions_max", 4, {}), 0.03, 1_000),
+    "tight_leases": _Kind(partial(_tight, "leases_max", 6, {"acquire": 30}), 0.06, 1_000),
+    "tight_charges": _Kind(partial(_tight, "charges_max", 6, {"acquire": 20}), 0.04, 1_000),
+    "tight_requests": _Kind(partial(_tight, "requests_max", 10, {"release": 40}), 0.05, 1_000),
+    "tight_denials": _Kind(partial(_tight, "denials_max", 4, {"release": 20}), 0.02, 1_000),
+    "keys": _Kind(_keys, 0.23, 2_000),
+    "full_ring": _Kind(_full_ring, 0.08, 4_000),
     "starved_ring": _Kind(_starved_ring, 0.05, 6_000),
-    "storm": _Kind(_storm, 0.27, 6_000),
-    "wide": _Kind(_wide, 0.06, 1_500),
+    "storm": _Kind(_storm, 0.26, 6_000),
+    "wide": _Kind(_wide, 0.05, 1_500),
 }
 
 
 def make_episode(rng: Random, name: str) -> Episode:
     kind = KINDS[name]
-    return kind.make(rng, kind.operation_count)
+    return replace(kind.make(rng, kind.operation_count), name=name)
 
 
 def kind_names() -> Iterator[str]:

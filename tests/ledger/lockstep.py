@@ -4,8 +4,8 @@ A run is many short episodes, each a new ledger in a world of its own; the seed 
 every operation the answers are compared and the auditors asked; events when they are drained; all numbers and sessions
 every so often and at the end. The first difference stops the run with the seed, the episode and its last operations.
 
-    python -m tests.ledger --seed N --operations M      replays a run
-    python -m tests.ledger --seed N --episode K         replays one of its episodes
+    python -m tests.ledger --seed N --operations M                replays a run
+    python -m tests.ledger --seed N --episode K --kind NAME       replays one of its episodes
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from random import Random
 from typing import Any
 
@@ -103,6 +102,7 @@ class Lockstep:
 
     def read(self, now_ns: int) -> None:
         """Compares all products, pools, counters and sessions, and when something is next due."""
+        self._client_auditor.pass_time(now_ns)
         expected, got = self._model_side.readings(now_ns), self._ledger.readings(now_ns)
         for line in _differences(expected, got):
             raise Difference(line)
@@ -137,39 +137,35 @@ def _differences(expected: Readings, got: Readings) -> Iterator[str]:
 
 
 # --- runs ------------------------------------------------------------------------------------------------------
-@dataclass(slots=True)
 class Failure(Exception):
     """A difference, and where it was."""
 
-    seed: int
-    episode_index: int
-    episode: Episode
-    operations: list[Operation]
-    what: str
+    def __init__(
+        self, seed: int, index: int, episode: Episode, operations: list[Operation], what: str
+    ) -> None:
+        super().__init__(seed, index, episode, operations, what)
+        self.episode = episode
+        self.operations = operations
+        last = "\n".join(f"  {operation}" for operation in operations[-TOLD_OPERATION_COUNT:])
+        self._told = (
+            f"seed {seed}, episode {index} ({episode.name}), after {len(operations)} operations, the last being\n"
+            f"{last}\n{what}\n"
+            f"replay: python -m tests.ledger --seed {seed} --episode {index} --kind {episode.name} --shrink"
+        )
 
     def __str__(self) -> str:
-        last = "\n".join(f"  {operation}" for operation in self.operations[-TOLD_OPERATION_COUNT:])
-        where = f"seed {self.seed}, episode {self.episode_index} ({self.episode.name})"
-        how = f"python -m tests.ledger --seed {self.seed} --episode {self.episode_index} --shrink"
-        return f"{where}, after {len(self.operations)} operations, the last being\n{last}\n{self.what}\nreplay: {how}"
+        return self._told
 
 
-def kind_of(episode_index: int) -> str:
-    """Which kind of episode stands at this place of every run."""
-    return next(islice(kind_names(), episode_index, None))
-
-
-def run_episode(
-    seed: int, episode_index: int, make_ledger: MakeSide = LedgerSide, operation_count_max: int = 1 << 60
-) -> Tally:
+def run_episode(seed: int, index: int, kind_name: str, make_ledger: MakeSide = LedgerSide) -> Tally:
     """One episode. Raises Failure."""
-    rng = Random(f"{seed}/{episode_index}")  # its own, so that one can be replayed without those before it
-    episode = make_episode(rng, kind_of(episode_index))
+    rng = Random(f"{seed}/{index}")  # its own, so that one can be replayed without those before it
+    episode = make_episode(rng, kind_name)
     done: list[Operation] = []
     try:
         pair = Lockstep(episode.settings, make_ledger)
         chooser = Chooser(rng, episode, pair.model)
-        for number in range(min(episode.operation_count, operation_count_max)):
+        for number in range(episode.operation_count):
             operation = chooser.next()
             done.append(operation)
             result = pair.step(operation)
@@ -179,16 +175,15 @@ def run_episode(
                 pair.read(operation.now_ns)
         pair.finish(done[-1].now_ns)
     except (AssertionError, ValueError) as difference:
-        raise Failure(seed, episode_index, episode, done, str(difference)) from difference
+        raise Failure(seed, index, episode, done, str(difference)) from difference
     return pair.tally
 
 
-def run(
-    seed: int, operation_count: int, make_ledger: MakeSide = LedgerSide, first: int = 0, step: int = 1
-) -> Tally:
-    """Episodes first, first + step, ... until so many operations are done. Raises Failure."""
-    tally, index = Tally(), first
-    while tally.operation_count < operation_count:
-        tally.add(run_episode(seed, index, make_ledger, operation_count - tally.operation_count))
-        index += step
+def run(seed: int, operation_count: int, make_ledger: MakeSide = LedgerSide) -> Tally:
+    """Episodes of all kinds, by their shares, until so many operations are done. Raises Failure."""
+    tally = Tally()
+    for index, kind_name in enumerate(kind_names()):
+        tally.add(run_episode(seed, index, kind_name, make_ledger))
+        if tally.operation_count >= operation_count:
+            break
     return tally

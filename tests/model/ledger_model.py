@@ -470,8 +470,9 @@ class LedgerModel:
         for line in (self.memory.requests_to_forget, self.memory.denials_to_forget):
             for entry in list(line):
                 assert entry.forget_at_ns is not None
-                if entry.forget_at_ns <= self.clock.ledger_ns:
-                    yield 0, lambda entry=entry: self.memory.forget(entry)  # type: ignore[misc]
+                if entry.forget_at_ns > self.clock.ledger_ns:
+                    break
+                yield 0, lambda entry=entry: self.memory.forget(entry)  # type: ignore[misc]
 
     def _due_sessions(self) -> Due:
         due = [each for each in self.live.values() if each.deadline_ns <= self.clock.ledger_ns]

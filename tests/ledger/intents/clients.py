@@ -133,7 +133,7 @@ class ClientIntents:
     def close(self) -> None:
         opened_by, _ = self._desk.somebody()
         arguments = {"request_id": self._desk.request_id()}
-        self._desk.put("close", arguments, opened_by, is_forged=self._rng.random() < 0.04)
+        self._desk.put("close", arguments, opened_by, is_forged=self._rng.random() < 0.07)
 
     def revoke(self) -> None:
         opened_by, _ = self._desk.somebody()
