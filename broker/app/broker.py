@@ -4,7 +4,7 @@
     usher-ticker   the ledger's clock            keyring-*   one a bus, one a key          grpc's own threads
 
 Order of the start: data directory (generation synced) → ports bound → keyring → ticker → listeners → running.json. Signals go through
-the loop; threads start with all signals blocked. No fork. The end is the table in `_steps`.
+the loop; threads start with all signals blocked. SIGTERM and SIGINT stop, SIGHUP reloads. No fork. The end is the table in `_steps`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,19 @@ from broker.app.listeners import Listeners, open_listeners
 from broker.app.logs import facts
 from broker.app.parts import Parts, build_parts
 from broker.app.process_rules import prepare_process, signals_blocked
+from broker.app.reload_signal import ReloadSignal
 from broker.app.shutdown import Step, at_once, in_thread, shut_down
 from broker.errors import InternalFault
 from broker.exit_codes import ExitCode
+from hwkey import Waits
 
 log = logging.getLogger("broker.app")
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ADMIN_DRAIN_S = 0.5
 STEP_S = 5.0
+KEYRING_STOP_S = STEP_S + Waits().command_wait_ms / 1000
+"""A key that does not answer is waited for as long as one command to it may take: its USB transfer cannot be cut short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,14 @@ def run_broker(config: Config, announce: Callable[[Endpoints], None] = lambda _:
     with opened(config.data_dir) as directory:
         fleet = _fleet(config) if config.emulation.enabled else None
         config.licence_folder.mkdir(parents=True, exist_ok=True)
-        failed_steps = asyncio.run(_serve(config, directory, fleet, announce))
+        failed_steps, failure = asyncio.run(_serve(config, directory, fleet, announce))
     log.info("stopped")
     if failed_steps:
         # A thread that cannot be ended would keep the process; what matters has been done by now.
         logging.shutdown()
         os._exit(ExitCode.OUR_BUG)
+    if failure is not None:
+        raise failure
 
 
 def _fleet(config: Config) -> EmulatedFleet:
@@ -69,17 +75,20 @@ def _fleet(config: Config) -> EmulatedFleet:
 
 async def _serve(
     config: Config, directory: DataDirectory, fleet: EmulatedFleet | None, announce: Callable[[Endpoints], None]
-) -> tuple[str, ...]:
-    """One life of the broker; the names of the steps of its shutdown that failed."""
+) -> tuple[tuple[str, ...], InternalFault | None]:
+    """One life of the broker; the names of the steps of its shutdown that failed, and the part whose failure ended it."""
     stop = StopRequest(asyncio.get_running_loop())
     with signals_blocked():
+        # First, so that a signal that comes meanwhile stops the broker in order as soon as it serves.
+        stop.on_signals()
         parts = build_parts(config, directory, fleet, functools.partial(stop.fail, "the clock thread"))
         listeners = open_listeners(config, directory, parts)
         pump_task = asyncio.create_task(parts.pump.run(), name="usher-events")
         pump_task.add_done_callback(functools.partial(stop.ended, "the event pump"))
         _begin_keyring(config, parts)
         parts.ticker.start()
-    stop.on_signals()
+        reload_signal = ReloadSignal(parts.reloader.reload)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_signal.request)
     try:
         await listeners.start(functools.partial(stop.ended, "the HTTP listener"))
         endpoints = Endpoints(os.getpid(), broker.__version__, directory.generation, *listeners.addresses)
@@ -89,8 +98,7 @@ async def _serve(
         log.info("stopping", extra=facts(cause=await stop.cause()))
     finally:
         failed = await shut_down(_steps(config, directory, parts, listeners, pump_task))
-    stop.raise_failure()
-    return failed
+    return failed, stop.failure
 
 
 def _begin_keyring(config: Config, parts: Parts) -> None:
@@ -112,7 +120,8 @@ def _steps(
     async def end_events() -> None:
         pump_task.cancel()
         await asyncio.wait((pump_task,))
-        parts.pump.pump()
+        while parts.pump.pump():
+            await asyncio.sleep(0)
 
     return (
         Step("health", listeners.say_stopping, STEP_S),
@@ -120,7 +129,7 @@ def _steps(
         Step("no new sessions", at_once(functools.partial(parts.drain.set, True)), STEP_S),
         Step("client listener", functools.partial(listeners.clients.stop, drain_s), drain_s + STEP_S),
         Step("HTTP listener", listeners.http.stop, drain_s + STEP_S),
-        Step("keyring", in_thread(parts.keyring.stop), STEP_S),
+        Step("keyring", in_thread(parts.keyring.stop), KEYRING_STOP_S),
         Step("clock thread", in_thread(parts.ticker.stop), STEP_S),
         Step("last events", end_events, STEP_S),
         Step("admin listener", functools.partial(listeners.admin.stop, ADMIN_DRAIN_S), STEP_S),
@@ -153,10 +162,10 @@ class StopRequest:
         """Waits for the first cause."""
         return await self._cause
 
-    def raise_failure(self) -> None:
-        """Raises InternalFault if a part failed."""
-        if self._failure is not None:
-            raise self._failure
+    @property
+    def failure(self) -> InternalFault | None:
+        """The first part that failed, if one did."""
+        return self._failure
 
     def _take_failure(self, part: str, error: BaseException) -> None:
         log.critical("a part of the broker failed", extra=facts(part=part), exc_info=error)

@@ -6,6 +6,7 @@ where clients can connect from other machines, unless that is allowed in so many
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -45,12 +46,13 @@ def _emulated_fault(config: Config, trust: TrustFile) -> ConfigFault:
 
 
 class Reloader:
-    """Reads licences again while the broker runs. `read` is the keyring's own reload. From any one thread at a time."""
+    """Reads licences again while the broker runs. `read` is the keyring's own reload. Any thread; one reload at a time."""
 
     def __init__(self, config: Config, read: Callable[[TrustFile], FolderReading]) -> None:
         self._config = config
         self._read = read
         self._reading = FolderReading()
+        self._turn = threading.Lock()
 
     def begin(self, reading: FolderReading) -> None:
         """What the first reload is compared with."""
@@ -58,9 +60,10 @@ class Reloader:
 
     def reload(self) -> Sequence[str]:
         """What changed, a line each. ConfigError if the trust files are wrong; then nothing has changed."""
-        reading = self._read(read_trust(self._config))
-        before, self._reading = self._reading, reading
-        return tuple(changes(before, reading))
+        with self._turn:
+            reading = self._read(read_trust(self._config))
+            before, self._reading = self._reading, reading
+            return tuple(changes(before, reading))
 
 
 def changes(before: FolderReading, after: FolderReading) -> Iterator[str]:

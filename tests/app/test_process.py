@@ -161,6 +161,18 @@ def test_wrong_trust_file_stops_the_start(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_hang_up_reloads_the_licences_and_the_broker_goes_on(tmp_path: Path) -> None:
+    with running_broker(tmp_path, emulated_keys=ONE_KEY) as broker, client.Client(broker.clients) as one:
+        session = one.open(user="anna", products=["platform"])
+        for licence in (broker.data_directory / "licences").glob("*.jwt"):
+            licence.unlink()
+        broker.process.send_signal(signal.SIGHUP)
+        broker.await_capacity("platform", 0)
+        until(lambda: '"message": "reloaded"' in broker.log_text(), "the reload in the log")
+        assert session.renew()
+        assert broker.process.poll() is None
+
+
 # --- ending and coming back ----------------------------------------------------------------------------------
 
 
