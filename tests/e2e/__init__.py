@@ -1,0 +1,1 @@
+"""The whole of Usher as its issues tell it: real processes, every door at once."""
