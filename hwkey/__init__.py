@@ -13,7 +13,7 @@ Threads: `discovery`. Errors: `errors`. Identity: `identity`. What is signed: `p
 
 from hwkey.address import UsbAddress
 from hwkey.ccid_card import Waits
-from hwkey.discovery import KeyBus, KeyPort, UsbKeyBus, open_libusb_bus
+from hwkey.discovery import KeyBus, KeyPort, MissingUsbBus, UsbKeyBus, open_libusb_bus
 from hwkey.errors import (
     BackendMissing,
     Busy,
@@ -54,6 +54,7 @@ __all__ = [
     "KeyClosed",
     "KeyDescription",
     "KeyPort",
+    "MissingUsbBus",
     "NotAPivKey",
     "NotAnswering",
     "NotPermitted",

@@ -21,7 +21,7 @@ from hwkey.address import UsbAddress
 from hwkey.ccid_card import CcidCard, Waits
 from hwkey.ccid_descriptor import REFUSAL_SENTENCES
 from hwkey.changes import ChangeCounter
-from hwkey.errors import Unplugged, located
+from hwkey.errors import BackendMissing, Unplugged, located
 from hwkey.security_key import KeyDescription, SecurityKey
 from hwkey.usb_transport import (
     CcidInterface,
@@ -203,6 +203,36 @@ class UsbKeyBus:
             is_emulated=self._is_emulated or ids == (EMULATED_VENDOR_ID, EMULATED_PRODUCT_ID),
             refusal=REFUSAL_SENTENCES[interface.refusal] if interface.refusal else None,
         )
+
+
+class MissingUsbBus:
+    """Implements `KeyBus` where libusb is not installed: it holds no key, and each scan says what to install.
+
+    So a machine without it serves what else it has, and whoever watches the bus sees why no key comes.
+    """
+
+    name = "usb"
+
+    def __init__(self) -> None:
+        self._changes = ChangeCounter()
+        self._seen_count = 0
+
+    def scan(self) -> list[KeyPort]:
+        """Raises BackendMissing."""
+        self._seen_count = self._changes.count
+        raise BackendMissing
+
+    def open(self, port: KeyPort) -> SecurityKey:
+        """Raises BackendMissing."""
+        raise BackendMissing
+
+    def wait_change(self, wait_s: float) -> bool:
+        """Wait for a `wake`, at most `wait_s` seconds; True when it came."""
+        return self._changes.wait_beyond(self._seen_count, wait_s)
+
+    def wake(self) -> None:
+        """End a `wait_change` under way at once."""
+        self._changes.bump()
 
 
 def open_libusb_bus(*, waits: Waits | None = None) -> UsbKeyBus:

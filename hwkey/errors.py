@@ -191,7 +191,10 @@ class BackendMissing(HostError):
     code = "backend_missing"
 
     def __init__(self) -> None:
-        super().__init__("libusb-1.0 is not installed; on Debian: apt install libusb-1.0-0")
+        super().__init__(
+            "libusb-1.0 is not installed, so no real security key can be used; on Debian: apt install libusb-1.0-0, "
+            "then start again"
+        )
 
 
 class UsbFailure(HostError):

@@ -33,7 +33,7 @@ from broker.verbs.seams import BrokerFacts, ReloadError
 from broker.verbs.sessions import SessionVerbs
 from broker.verbs.settings import SessionSettings
 from broker.verbs.stats import RequestStats
-from hwkey import HwkeyError, KeyBus, open_libusb_bus
+from hwkey import BackendMissing, KeyBus, MissingUsbBus, open_libusb_bus
 
 clock_ns = time.monotonic_ns
 
@@ -64,7 +64,7 @@ def build_parts(
     fleet: EmulatedFleet | None,
     on_ticker_failure: Callable[[BaseException], None],
 ) -> Parts:
-    """All parts, connected and not started. ConfigError for trust files or a USB that cannot be used."""
+    """All parts, connected and not started. ConfigError for wrong trust files, or bounds beyond the memory."""
     ledger = _ledger(config, directory)
     ticker = Ticker(ledger, clock_ns, on_ticker_failure)
     keyring = _keyring(config, directory, fleet, read_trust(config), LedgerSink(ledger, clock_ns, ticker.wake))
@@ -138,13 +138,15 @@ def _keyring(
 
 def _buses(config: Config, fleet: EmulatedFleet | None) -> list[KeyBus]:
     buses: list[KeyBus] = [fleet.bus()] if fleet else []
-    if not config.uses_usb:
-        return buses
+    return [*buses, _usb()] if config.uses_usb else buses
+
+
+def _usb() -> KeyBus:
+    """The USB of this machine. Without libusb the broker serves all the same: its keyring says what to install."""
     try:
-        return [*buses, open_libusb_bus()]
-    except HwkeyError as error:
-        remedy = "or write usb = false in [keys] if its keys are not to be used"
-        raise ConfigError((ConfigFault(config.source, "keys.usb", str(error), remedy),)) from error
+        return open_libusb_bus()
+    except BackendMissing:
+        return MissingUsbBus()
 
 
 def _reload(reloader: Reloader) -> Callable[[], list[str]]:

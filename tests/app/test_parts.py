@@ -24,11 +24,21 @@ def test_bounds_beyond_the_memory_of_the_machine_are_a_fault_of_the_configuratio
         parts.build_parts(Config(), directory, None, lambda _: None)
 
 
-def test_missing_libusb_is_a_fault_of_the_entry_that_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_libusb_there_are_no_real_keys_and_the_keyring_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing() -> None:
         raise BackendMissing
 
     monkeypatch.setattr(parts, "open_libusb_bus", missing)
     config = dataclasses.replace(Config(), broker=dataclasses.replace(Config().broker, data_dir=tmp_path))
-    with opened(tmp_path) as directory, pytest.raises(ConfigError, match=r"keys\.usb: .*or write usb = false"):
-        parts.build_parts(config, directory, None, lambda _: None)
+    with opened(tmp_path) as directory:
+        keyring = parts.build_parts(config, directory, None, lambda _: None).keyring
+    keyring.start()
+    try:
+        assert keyring.await_started(10)
+        views = keyring.views()
+        assert not views.keys
+        assert ["apt install libusb-1.0-0" in fault for fault in views.faults] == [True]
+    finally:
+        keyring.stop()

@@ -25,8 +25,7 @@ async def test_signals_during_a_reload_together_make_one_more() -> None:
     signals.request()
     task = signals._task
     signals.request()  # the first has not begun: still one
-    while not begun.is_set():
-        await asyncio.sleep(0)
+    assert await asyncio.to_thread(begun.wait, 10)
     for _ in range(5):
         signals.request()
     may_end.set()
