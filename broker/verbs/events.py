@@ -26,8 +26,8 @@ from broker.verbs.bounds import ENDS_KEPT_MAX, EVENTS_KEPT_MAX, EVENTS_PER_MESSA
 
 _INTERVAL_S = 0.05
 _BLOCK_SIZE_MAX = 64 * 1024
-_BLOCKS_PER_CALL_MAX = 16
-"""One call of pump stays short even behind a storm; the loop comes again at once while there is more."""
+_BLOCKS_PER_CALL_MAX = 2
+"""One call of pump stays at some 10 ms even behind a storm; the loop comes again at once while there is more."""
 
 Listener = Callable[[Sequence[Event]], None]
 

@@ -10,6 +10,8 @@ is denied, typed, before the ledger sees it, and so is not remembered.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from broker.model.answers import Answer, DenialView
 from broker.model.words import Bound, DenialReason, Status
 from broker.v1 import sessions_pb2, types_pb2
@@ -59,7 +61,7 @@ class SessionVerbs:
         requests.check_open(request)
         if requests.duration_ns(request.wait_limit, "wait_limit"):
             return sessions_pb2.OpenResponse(denial=self._waiting_unsupported(request))
-        answer = self._ask_to_open(request, identity)
+        answer = self._with_room(lambda: self._ask_to_open(request, identity))
         match answer.status:
             case Status.GRANTED:
                 return sessions_pb2.OpenResponse(grant=grant_message(answer, self._settings))
@@ -85,7 +87,7 @@ class SessionVerbs:
 
     def try_renew(self, request: sessions_pb2.RenewRequest) -> Renewed:
         """Renews a session whose request has been checked; no response if it is not open."""
-        answer = self._ledger.renew(self._clock_ns(), request.session_id, request.change_version)
+        answer = self._with_room(lambda: self._ledger.renew(self._clock_ns(), request.session_id, request.change_version))
         if answer.status is not Status.RENEWED:
             return Renewed(self._ledger.session_fence(request.session_id), None)
         response = sessions_pb2.RenewResponse(
@@ -103,12 +105,14 @@ class SessionVerbs:
     def acquire(self, request: sessions_pb2.AcquireRequest) -> sessions_pb2.AcquireResponse:
         """Adds products to a session."""
         requests.check_acquire(request)
-        answer = self._ledger.acquire(
-            self._clock_ns(),
-            request.session_id,
-            request.request_id,
-            requests.product_pairs(request.products),
-            requests.acquire_salt(request),
+        answer = self._with_room(
+            lambda: self._ledger.acquire(
+                self._clock_ns(),
+                request.session_id,
+                request.request_id,
+                requests.product_pairs(request.products),
+                requests.acquire_salt(request),
+            )
         )
         match answer.status:
             case Status.ACQUIRED:
@@ -122,7 +126,9 @@ class SessionVerbs:
         requests.check_session_id(request.session_id)
         requests.check_request_id(request.request_id)
         requests.check_product(request.product)
-        answer = self._ledger.release(self._clock_ns(), request.session_id, request.request_id, request.product)
+        answer = self._with_room(
+            lambda: self._ledger.release(self._clock_ns(), request.session_id, request.request_id, request.product)
+        )
         match answer.status:
             case Status.RELEASED:
                 return sessions_pb2.ReleaseResponse(released=_released(answer))
@@ -134,11 +140,22 @@ class SessionVerbs:
         """Ends a session."""
         requests.check_session_id(request.session_id)
         requests.check_request_id(request.request_id)
-        answer = self._ledger.close(self._clock_ns(), request.session_id, request.request_id)
+        answer = self._with_room(
+            lambda: self._ledger.close(self._clock_ns(), request.session_id, request.request_id)
+        )
         if answer.status is Status.CLOSED:
             reason = types_pb2.EndReason.ValueType(answer.end_reason)
             return sessions_pb2.CloseResponse(end_reason=reason, replayed=answer.is_replayed)
         raise self._error(answer, request.session_id)
+
+    def _with_room(self, ask: Callable[[], Answer]) -> Answer:
+        """The ledger's answer; once more after a drain if its event ring was full: the one who drains it is this very thread,
+        and a mass expiry can fill it between two turns of the pump. EVENTS_FULL changed nothing, so it may be asked again."""
+        answer = ask()
+        if answer.status is Status.EVENTS_FULL:
+            self._pump.pump()
+            answer = ask()
+        return answer
 
     def _ask_to_open(self, request: sessions_pb2.OpenRequest, identity: str) -> Answer:
         holder = request.holder

@@ -12,7 +12,7 @@ from broker.model.words import LicenceModel, Sharing
 from broker.v1 import admin_pb2, sessions_pb2, types_pb2
 from broker.verbs.errors import VerbError
 from broker.verbs.seams import ReloadError
-from tests.verbs.world import WALL_NS, S, StubFleet, World, fresh_id, open_until_refused
+from tests.verbs.world import WALL_NS, S, StubFleet, StuckPump, World, fresh_id, open_until_refused
 
 HWKEY = KeyView(
     thumbprint="abc",
@@ -238,7 +238,7 @@ def test_a_revocation_that_names_no_session_is_invalid(field: str, request_messa
 
 
 def test_a_revocation_that_finds_no_room_for_its_events_says_so() -> None:
-    world = World(seats={"platform": 2000}, event_ring_size=128 * 1024)
+    world = World(seats={"platform": 2000}, pump_type=StuckPump, event_ring_size=128 * 1024)
     grants, _ = open_until_refused(world, "platform")
 
     def revoke(grant: types_pb2.Grant) -> None:
@@ -251,6 +251,7 @@ def test_a_revocation_that_finds_no_room_for_its_events_says_so() -> None:
     with pytest.raises(VerbError) as error:
         revoke_all()
     assert (error.value.status, error.value.reason) == ("UNAVAILABLE", "EVENTS_FULL")
+    StuckPump.let_go(world.pump)
     world.settle()
     revoke(grants[-1])
 

@@ -13,7 +13,16 @@ from broker.model.words import Sharing
 from broker.v1 import sessions_pb2, types_pb2
 from broker.verbs.errors import VerbError
 from broker.verbs.settings import renew_after_ns
-from tests.verbs.world import RENEW_GRACE_NS, TTL_NS, S, World, fresh_id, open_request, open_until_refused
+from tests.verbs.world import (
+    RENEW_GRACE_NS,
+    TTL_NS,
+    S,
+    StuckPump,
+    World,
+    fresh_id,
+    open_request,
+    open_until_refused,
+)
 
 PLATFORM = ("platform",)
 OUT_OF_BOUNDS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
@@ -425,12 +434,35 @@ def test_more_leases_than_a_session_may_have_is_said_of_the_session() -> None:
 
 
 def test_events_that_nobody_drains_make_open_unavailable_and_change_nothing() -> None:
-    world = World(seats={"platform": 2000}, event_ring_size=128 * 1024)
+    world = World(seats={"platform": 2000}, pump_type=StuckPump, event_ring_size=128 * 1024)
     grants, error = open_until_refused(world, "platform")
     assert (error.status, error.reason) == ("UNAVAILABLE", "EVENTS_FULL")
     assert world.ledger.counters().session_count == world.ledger.pools()[0].in_use == len(grants) > 0
+    StuckPump.let_go(world.pump)
     world.settle()
     world.grant("platform")
+
+
+def test_a_full_event_ring_is_drained_by_the_request_that_meets_it() -> None:
+    world = World(seats={"platform": 2000}, event_ring_size=128 * 1024)
+    grants = [world.grant("platform") for _ in range(1500)]  # three rings full, and no turn of the pump between them
+    for grant in grants:
+        request = sessions_pb2.CloseRequest(session_id=grant.session_id, request_id=fresh_id())
+        assert world.verbs.close(request).end_reason == types_pb2.END_REASON_CLOSED
+    assert world.ledger.counters().session_count == 0
+    assert world.ledger.counters().events_full_total > 0  # counted all the same: an admin sees that the pump is behind
+
+
+def test_a_session_that_expired_into_a_full_event_ring_is_not_found() -> None:
+    world = World(seats={"platform": 2000}, event_ring_size=128 * 1024)
+    grants = [world.grant("platform") for _ in range(400)]
+    world.clock.advance_s(71)
+    while world.ledger.advance(world.clock()):
+        pass
+    with pytest.raises(VerbError) as error:
+        world.verbs.renew(sessions_pb2.RenewRequest(session_id=grants[-1].session_id))
+    assert error.value.reason == "SESSION_NOT_FOUND"
+    assert "expired" in error.value.message
 
 
 def test_renew_after_differs_between_sessions_and_stays_within_a_tenth() -> None:

@@ -86,7 +86,14 @@ class StubFleet:
 class World:
     """Everything that a test of the verbs needs. `seats`: products with that many concurrent seats, one source each."""
 
-    def __init__(self, *, seats: dict[str, int] | None = None, fleet: StubFleet | None = None, **ledger_settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        seats: dict[str, int] | None = None,
+        fleet: StubFleet | None = None,
+        pump_type: type[EventPump] = EventPump,
+        **ledger_settings: Any,
+    ) -> None:
         self.clock = Clock()
         sizes = {"sessions_max": 4096, "leases_max": 8192, "charges_max": 8192, "requests_max": 8192, "denials_max": 1024}
         self.ledger = Ledger(
@@ -100,7 +107,7 @@ class World:
             **(sizes | {"event_ring_size": 1024 * 1024} | ledger_settings),
         )
         self.settings = SessionSettings(ttl_ns=TTL_NS, renew_grace_ns=RENEW_GRACE_NS)
-        self.pump = EventPump(ledger=self.ledger, wall_ns=lambda: WALL_NS)
+        self.pump = pump_type(ledger=self.ledger, wall_ns=lambda: WALL_NS)
         self.notices = NoticeBoard(ledger=self.ledger, clock_ns=self.clock, pump=self.pump)
         self.drain = DrainSwitch()
         self.stats = RequestStats(ADMIN_METHODS)
@@ -162,6 +169,21 @@ class World:
         response = self.open(*products, **fields)
         assert response.WhichOneof("result") == "grant", response
         return response.grant
+
+
+class StuckPump(EventPump):
+    """A pump that drains nothing until it is let go: events pile up in the ledger's ring."""
+
+    is_stuck = True
+
+    def pump(self) -> bool:
+        return False if self.is_stuck else super().pump()
+
+    @staticmethod
+    def let_go(pump: EventPump) -> None:
+        """It drains from now on."""
+        assert isinstance(pump, StuckPump)
+        pump.is_stuck = False
 
 
 def open_until_refused(world: World, product: str) -> tuple[list[types_pb2.Grant], VerbError]:
