@@ -70,7 +70,7 @@ def build_parts(
     keyring = _keyring(config, directory, fleet, read_trust(config), LedgerSink(ledger, clock_ns, ticker.wake))
     reloader = Reloader(config, keyring.reload)
     settings = SessionSettings(to_ns(config.sessions.ttl_s), to_ns(config.sessions.renew_grace_s))
-    pump, drain = EventPump(ledger=ledger), DrainSwitch()
+    pump, drain = EventPump(ledger=ledger), DrainSwitch(ledger, clock_ns)
     notices = NoticeBoard(ledger=ledger, clock_ns=clock_ns, pump=pump)
     facts = BrokerFacts(broker.__version__, directory.broker_id, directory.generation, time.time_ns(), "grpcio", "none")
     return Parts(

@@ -4,7 +4,7 @@ Each takes a request message and gives its answer message, or raises VerbError; 
 microseconds, on the event loop's thread. Which status and reason stands for which answer of the ledger is the
 table of the head comment of proto/broker/v1/sessions.proto.
 
-While the broker drains, Open is refused and everything else goes on. This broker keeps no waitlist: an Open that would wait
+While the broker drains, an Open that was not seen before is refused and everything else goes on. This broker keeps no waitlist: an Open that would wait
 is denied, typed, before the ledger sees it, and so is not remembered.
 """
 
@@ -56,8 +56,6 @@ class SessionVerbs:
 
     def open(self, request: sessions_pb2.OpenRequest, identity: str) -> sessions_pb2.OpenResponse:
         """Opens a session. `identity` is who the connection is authenticated as; empty if it is not."""
-        if self._drain.is_draining:
-            raise VerbError("UNAVAILABLE", "DRAINING", "The broker is being drained and lets no new session in; try again later.")
         requests.check_open(request)
         if requests.duration_ns(request.wait_limit, "wait_limit"):
             return sessions_pb2.OpenResponse(denial=self._waiting_unsupported(request))
@@ -175,6 +173,8 @@ class SessionVerbs:
 
     def _waiting_unsupported(self, request: sessions_pb2.OpenRequest) -> types_pb2.Denial:
         requests.check_unasked(request)
+        if self._drain.is_draining:
+            raise _draining()
         product = next(wanted.product for wanted in request.products if not wanted.optional)
         pools = [pool for pool in self._ledger.pools() if pool.product == product]
         return denial_message(
@@ -208,6 +208,8 @@ class SessionVerbs:
                 bound = Bound(answer.detail)
                 metadata = {"bound": requests.bound_name(bound)}
                 return VerbError("RESOURCE_EXHAUSTED", "OVERLOADED", overloaded_sentence(bound), metadata)
+            case Status.DRAINING:
+                return _draining()
             case Status.EVENTS_FULL:
                 return VerbError(
                     "UNAVAILABLE", "EVENTS_FULL", "The broker is behind with recording its events; nothing was changed, try again."
@@ -219,6 +221,10 @@ class SessionVerbs:
         fence = self._ledger.session_fence(session_id)
         sentence = not_found_sentence(public_id_of(fence), self._pump.end_reason(fence))
         return VerbError("NOT_FOUND", "SESSION_NOT_FOUND", sentence)
+
+
+def _draining() -> VerbError:
+    return VerbError("UNAVAILABLE", "DRAINING", "The broker is being drained and lets no new session in; try again later.")
 
 
 def _denial_of(answer: Answer) -> types_pb2.Denial:

@@ -49,7 +49,7 @@ _OUTCOMES_OF_VERB: dict[str, tuple[str, ...]] = {
     "Acquire": (GRANTED, DENIED, *_SESSION_ERRORS),
     "Release": (OK, DENIED, *_SESSION_ERRORS),
     "Close": (OK, *_SESSION_ERRORS),
-    "OpenWaiting": (DENIED, *_ERRORS),
+    "OpenWaiting": (DENIED, "unavailable", *_ERRORS),
 }
 _OUTCOMES_OF_ADMIN = (OK, "unauthenticated", *_ERRORS)
 _DOOR_VERBS = ("Open", "Renew", "Acquire", "Release", "Close")

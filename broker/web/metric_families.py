@@ -116,6 +116,7 @@ _COUNTS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
     ("usher_request_ids_reused", "Requests refused: their id was used with another body.", lambda now: now.reused_total),
     ("usher_invalid_requests", "Requests refused: a field broke its bounds.", lambda now: now.invalid_total),
     ("usher_overloads", "Requests refused: a bound of the ledger was reached.", lambda now: now.overloaded_total),
+    ("usher_drained_requests", "Opens refused because the broker is being drained.", lambda now: now.drained_total),
     ("usher_events_full", "Requests refused: the ring of events had no room.", lambda now: now.events_full_total),
     ("usher_events", "Events recorded.", lambda now: now.event_total),
     ("usher_events_dropped", "Events of a change of capacity for which the ring had no room.", lambda now: now.event_dropped_total),

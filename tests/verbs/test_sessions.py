@@ -265,6 +265,24 @@ def test_a_draining_broker_opens_nothing_and_renews_on() -> None:
     world.grant("platform")
 
 
+def test_a_retry_of_a_granted_open_is_answered_while_draining() -> None:
+    world = World(seats={"platform": 5})
+    request_id = fresh_id()
+    grant = world.grant("platform", request_id=request_id)
+    world.drain.set(True)
+    again = world.grant("platform", request_id=request_id)
+    assert (again.session_id, again.replayed) == (grant.session_id, True)
+    assert world.ledger.pools()[0].in_use == 1
+
+
+def test_a_wait_is_refused_while_draining_as_any_open_is() -> None:
+    world = World(seats={"platform": 5})
+    world.drain.set(True)
+    with pytest.raises(VerbError) as error:
+        world.verbs.open_waiting(sessions_pb2.OpenWaitingRequest(open=open_request("platform")))
+    assert refusal(error) == ("UNAVAILABLE", "DRAINING", {})
+
+
 def test_a_session_lives_until_ttl_and_grace_have_passed() -> None:
     world = World(seats={"platform": 1})
     grant = world.grant("platform")

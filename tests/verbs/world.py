@@ -109,7 +109,7 @@ class World:
         self.settings = SessionSettings(ttl_ns=TTL_NS, renew_grace_ns=RENEW_GRACE_NS)
         self.pump = pump_type(ledger=self.ledger, wall_ns=lambda: WALL_NS)
         self.notices = NoticeBoard(ledger=self.ledger, clock_ns=self.clock, pump=self.pump)
-        self.drain = DrainSwitch()
+        self.drain = DrainSwitch(self.ledger, self.clock)
         self.stats = RequestStats(ADMIN_METHODS)
         self.verbs = SessionVerbs(
             ledger=self.ledger,
