@@ -13,6 +13,8 @@ whose client works; `tools/setup` and `usher serve` say so when the broker canno
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -21,8 +23,15 @@ ROOT = Path(__file__).resolve().parent
 
 COMPILED = {
     "broker._ledger": "ext/ledger/_ledger.pyx",
+    "broker._tls": "ext/tls/_tls.pyx",
 }
 """Module -> its source. A new compiled module is one line here."""
+
+LIBRARIES = {
+    "broker._tls": ["openssl"],
+}
+"""Module -> the C libraries that it needs, by their pkg-config names. Without one the module is left out: the broker
+still serves, with data_plane = grpcio."""
 
 
 def is_set(name: str) -> bool:
@@ -43,28 +52,51 @@ def depends() -> list[str]:
     return sorted(found)
 
 
+def library_arguments(module: str) -> tuple[list[str], list[str]] | None:
+    """What the compiler and the linker are told about a module's libraries; None, and a line that says so, without them."""
+    names = LIBRARIES.get(module, [])
+    if not names:
+        return [], []
+    try:
+        flags = [
+            subprocess.run(["pkg-config", option, *names], check=True, capture_output=True, text=True).stdout.split()
+            for option in ("--cflags", "--libs")
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        print(f"{module} is left out: pkg-config does not find {' '.join(names)} (see tools/setup)", file=sys.stderr)
+        return None
+    return flags[0], flags[1]
+
+
+def extension(module: str, source: str) -> Extension | None:
+    """One compiled module, if its source and its libraries are here."""
+    if not (ROOT / source).exists():
+        return None
+    arguments = library_arguments(module)
+    if arguments is None:
+        return None
+    return Extension(
+        module,
+        [source],
+        include_dirs=["ext", str(Path(source).parent), "ext/native"],
+        extra_compile_args=[*compiler_arguments(), *arguments[0]],
+        extra_link_args=arguments[1],
+        depends=depends(),
+    )
+
+
 def extensions() -> list[Extension]:
-    """The extensions whose sources are here."""
+    """The extensions whose sources and libraries are here."""
     if is_set("USHER_PURE"):
         return []
-    wanted = [
-        Extension(
-            module,
-            [source],
-            include_dirs=["ext", str(Path(source).parent), "ext/native"],
-            extra_compile_args=compiler_arguments(),
-            depends=depends(),
-        )
-        for module, source in COMPILED.items()
-        if (ROOT / source).exists()
-    ]
+    wanted = [one for one in (extension(*item) for item in COMPILED.items()) if one is not None]
     if not wanted:
         return []
     from Cython.Build import cythonize  # only where something is compiled: a pure install has no Cython
 
     compiled = cythonize(
         wanted,
-        include_path=["ext", "ext/ledger"],
+        include_path=["ext", *sorted({str(Path(source).parent) for source in COMPILED.values()})],
         language_level=3,
         annotate=is_set("USHER_ANNOTATE"),
     )

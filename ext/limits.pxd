@@ -45,6 +45,13 @@ cdef enum:
     SCAN_MAX = 4096                 # records looked at by one page of a listing
     REKEYS_MAX = 8192               # lazy deadlines put right by one advance
 
+    # --- one TLS connection ------------------------------------------------------------------------------
+    TLS_HANDSHAKE_SIZE_MAX = 131072 # cipher bytes taken before the handshake is complete
+    TLS_CHAIN_SIZE_MAX = 32768      # of the certificates that a client shows
+    TLS_CHAIN_DEPTH_MAX = 8         # authorities between a client's certificate and the root
+    TLS_OUTPUT_ROOM_MIN = 512       # with less room for what has to be sent, nothing more is read
+    TLS_PEM_SIZE_MAX = 1048576      # of a certificate or private-key file
+
 cdef extern from *:
     """
     #define USHER_TEXT_SIZE_CEILING 34359738368LL
