@@ -26,7 +26,7 @@ EVERYDAY = {
     "open": 13,
     "open_partly": 2,
     "reopen": 7,
-    "open_wrong": 3.5,
+    "open_wrong": 4,
     "renew": 8,
     "renew_forged": 0.5,
     "renew_told": 2,
@@ -44,7 +44,8 @@ EVERYDAY = {
     "advance": 14,
     "prove": 5,
     "lose": 2,
-    "siege": 2,
+    "siege": 0.7,
+    "gather": 0.4,
     "heal_some": 0.3,
     "leave_key_grace": 1,
     "ask_in_key_grace": 1,
@@ -154,7 +155,7 @@ def _tight(bound: str, bound_max: int, more: dict[str, float], rng: Random, oper
 
 def _keys(rng: Random, operation_count: int) -> Episode:
     """Sources come, go, move and lapse; many charges of many priorities stand on them."""
-    names = _names(rng.choice((1, 1, 2, 3)))
+    names = _names(rng.choice((1, 2, 2, 3)))
     settings = Settings(_arguments(rng, ttl_ns=3 * SECOND_NS), _pools(rng, names, (1, 1, 2)))
     weights = EVERYDAY | {
         "open": 26,
@@ -163,7 +164,8 @@ def _keys(rng: Random, operation_count: int) -> Episode:
         "advance": 18,
         "renew": 14,
         "acquire": 12,
-        "siege": 9,
+        "siege": 4,
+        "gather": 2.2,
         "renew_told": 4,
     }
     return Episode(
@@ -189,7 +191,7 @@ def _full_ring(rng: Random, operation_count: int) -> Episode:
     )
     weights = EVERYDAY | {
         "drain": 2,
-        "late": 8,
+        "late": 12,
         "open_wrong": 0.5,
         "prove": 14,
         "lose": 8,
@@ -245,7 +247,7 @@ def _storm(rng: Random, operation_count: int) -> Episode:
     return Episode(
         "storm",
         Settings(arguments, _pools(rng, names, (0, 1, 1))),
-        EVERYDAY | {"denial_storm": 400, "quiet": 130, "advance": 25},
+        EVERYDAY | {"denial_storm": 400, "quiet": 170, "advance": 25},
         operation_count,
         products=(*names, "ghost"),
         seats_max=2,
@@ -260,7 +262,7 @@ def _wide(rng: Random, operation_count: int) -> Episode:
     names = _names(rng.randint(18, 22))
     pools = tuple(PoolDeclaration(name, _wide_terms(rng), False) for name in names)
     arguments = _arguments(rng, ttl_ns=3 * SECOND_NS, stall_ns=0, request_window_ns=SECOND_NS)
-    weights = EVERYDAY | {"acquire": 5, "acquire_many": 40, "prove_all": 2, "lose_all": 0.7, "crowd": 0.4}
+    weights = EVERYDAY | {"acquire": 5, "acquire_many": 48, "prove_all": 2, "lose_all": 0.7, "crowd": 0.7}
     return Episode(
         "wide",
         Settings(arguments, pools),
@@ -294,8 +296,8 @@ class _Kind:
 
 
 KINDS = {
-    "everyday": _Kind(_everyday, 0.14, 2_000),
-    "tight_sessions": _Kind(partial(_tight, "sessions_max", 4, {}), 0.03, 1_000),
+    "everyday": _Kind(_everyday, 0.135, 2_000),
+    "tight_sessions": _Kind(partial(_tight, "sessions_max", 4, {}), 0.035, 1_000),
     "tight_leases": _Kind(partial(_tight, "leases_max", 6, {"acquire": 30}), 0.06, 1_000),
     "tight_charges": _Kind(partial(_tight, "charges_max", 6, {"acquire": 20}), 0.04, 1_000),
     "tight_requests": _Kind(partial(_tight, "requests_max", 10, {"release": 40}), 0.05, 1_000),

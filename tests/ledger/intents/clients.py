@@ -187,7 +187,8 @@ class ClientIntents:
     def leave_key_grace(self) -> None:
         """All who stand on one charge of a pool with a deficit leave it; mostly one that is not itself in key grace."""
         short = [pool for pool in self._desk.model.capacity.pools if pool.key_grace]
-        charges = [charge for pool in short for charge in pool.charges if charge.leases]
+        long = [pool for pool in short if len(pool.key_grace) > 1]
+        charges = [charge for pool in long or short for charge in pool.charges if charge.leases]
         others = [charge for charge in charges if charge not in charge.pool.key_grace]
         if charges:
             for lease in self._rng.choice(others or charges).leases:

@@ -74,25 +74,51 @@ class KeyIntents:
         for source in range(self._desk.episode.source_count):
             self._lose_one(source, self._some_grace_ns())
 
+    def gather(self) -> None:
+        """All keys are back and people come, before the next siege."""
+        self.prove_all()
+        self._desk.plans.extend([*["open"] * 7, "long_siege"])
+
     def siege(self) -> None:
-        """A pool in use loses its keys, all of them or all but a few seats; and what comes of it, step by step."""
-        used = [pool for pool in self._desk.model.capacity.pools if len(pool.charges) > 1]
-        if not used:
+        """The pool with most charges loses its keys for good; its holders hear of it."""
+        if pool := self._most_used():
+            self._lose_pool(pool, grace_ns=0)
+            self._desk.put("advance", {})
+            self._desk.plans.extend(["renew_told", "renew_told"])
+
+    def long_siege(self) -> None:
+        """It keeps some of its seats, the rest is under key grace; then people come, ask and leave, and keys return."""
+        pool = self._most_used()
+        if pool is None:
             return
-        pool = max(used, key=lambda each: len(each.charges))
-        grace_ns = self._rng.choice((0, 8 * SECOND_NS, 8 * SECOND_NS))
+        self._lose_pool(pool, grace_ns=8 * SECOND_NS)
+        left = self._rng.choice(
+            (self._rng.randrange(pool.in_use), max(0, pool.in_use - 2 * pool.terms.weight))
+        )
+        number = self._desk.episode.source_count + pool.number
+        self.prove_one(number, pool.number, left, 8 * SECOND_NS)
+        self._desk.put("advance", {})
+        steps = [
+            "ask_in_key_grace",
+            "heal_some",
+            "heal_some",
+            "open",
+            "open_partly",
+            "acquire",
+            "acquire_partly",
+        ]
+        self._rng.shuffle(steps)
+        self._desk.plans.extend(["leave_key_grace", *steps, "leave_key_grace", "leave_key_grace"])
+
+    def _most_used(self) -> Pool | None:
+        used = [pool for pool in self._desk.model.capacity.pools if len(pool.charges) > 1]
+        return max(used, key=lambda each: len(each.charges), default=None)
+
+    def _lose_pool(self, pool: Pool, grace_ns: int) -> None:
         cause = self._rng.choice(LOSS_CAUSES)
         for number, source in self._desk.model.capacity.sources.items():
             if source.pool is pool and source.state is not SourceState.ABSENT:
                 self._lose_one(number, grace_ns, cause)
-        if grace_ns:
-            number = self._desk.episode.source_count + pool.number
-            self.prove_one(number, pool.number, self._rng.randrange(pool.in_use), 8 * SECOND_NS)
-        self._desk.put("advance", {})
-        steps = ["ask_in_key_grace", "heal_some", "open", "open", "open_partly", "acquire", "acquire_partly"]
-        steps += ["leave_key_grace"] * 3
-        self._rng.shuffle(steps)
-        self._desk.plans.extend(steps if grace_ns else ["renew_told", "renew_told"])
 
     def _some_grace_ns(self) -> int:
         return self._rng.choice((0, self._rng.randrange(2 * SECOND_NS), self._rng.randrange(8 * SECOND_NS)))
