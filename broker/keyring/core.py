@@ -86,7 +86,7 @@ class KeyringCore:
         """The keys that licences name: they are shown even if absent, and their grace is never forgotten."""
         self._licensed = frozenset(thumbprints)
         for thumbprint in self._licensed:
-            self._record_of(thumbprint)
+            self._record_of(thumbprint).was_licensed = True
         self.is_capacity_changed = True
 
     def scanned(self, bus: str, ports: Sequence[KeyPort], now_ns: int) -> list[Attachment]:
@@ -221,11 +221,7 @@ class KeyringCore:
             is_over = record.attachment is None and record.budget.deadline_ns(now_ns) <= now_ns
             if record.state is KeyState.LOST and is_over:
                 self._move(record, KeyInput.FORGOTTEN, record.code, record.sentence)
-            if (
-                record.state is KeyState.ABSENT
-                and record.attachment is None
-                and record.thumbprint not in self._licensed
-            ):
+            if record.state is KeyState.ABSENT and record.attachment is None and self._is_forgettable(record):
                 del self._records[record.thumbprint]
 
     # --- what an admin wants ------------------------------------------------------------------------------------------
@@ -242,9 +238,7 @@ class KeyringCore:
             if record.attachment is not None:
                 self._connect(record, record.attachment)
                 self._hurry(record.attachment, now_ns)
-                for challenger in record.challengers:
-                    # It has to wait for the incumbent's new proof again.
-                    challenger.may_prove, challenger.opened_ns = False, now_ns
+                self._make_wait(record, now_ns)
         return True
 
     def doubt(self, thumbprint: str, now_ns: int) -> bool:
@@ -276,6 +270,11 @@ class KeyringCore:
         if thumbprint not in self._records:
             self._records[thumbprint] = KeyRecord(thumbprint, self._full_budget())
         return self._records[thumbprint]
+
+    def _is_forgettable(self, record: KeyRecord) -> bool:
+        """No licence names it, and none has while it was here: else taking a licence out and in would refill its grace."""
+        has_spent = record.was_licensed and record.budget.last_proof_ns is not None
+        return record.thumbprint not in self._licensed and not has_spent
 
     def _nameless(self, port: KeyPort) -> KeyRecord:
         record = KeyRecord("", self._full_budget())
@@ -351,6 +350,12 @@ class KeyringCore:
             record.attachment = attachment
             self._connect(record, attachment)
             self._hurry(attachment, now_ns)
+            self._make_wait(record, now_ns)
+
+    def _make_wait(self, record: KeyRecord, now_ns: int) -> None:
+        """Challengers answer only once the incumbent has been asked and proven from now on."""
+        for challenger in record.challengers:
+            challenger.may_prove, challenger.opened_ns = False, now_ns
 
     def _admit_challengers(self, record: KeyRecord, asked_ns: int, now_ns: int) -> None:
         """The incumbent has answered: those that were connected before it was asked may answer now."""

@@ -84,6 +84,7 @@ class KeyRecord:
     proof_latency_ns: int | None = None
     proof_count: int = 0
     failure_count: int = 0
+    was_licensed: bool = False  # in this run: what it has spent of its grace must not be forgotten
     attachment: Attachment | None = None
     challengers: list[Attachment] = field(default_factory=list)
 

@@ -258,6 +258,18 @@ def test_a_doubt_makes_the_next_proof_due_now(bench: Bench) -> None:
     assert not bench.core.doubt("U", bench.now_ns)
 
 
+def test_grace_that_a_key_has_spent_is_not_forgotten_with_its_licence(bench: Bench) -> None:
+    bench.present("1", "T")
+    bench.unplug("1")
+    bench.wait(300 * S)
+    assert bench.state("T") is KeyState.ABSENT
+    bench.core.licensed([])
+    bench.wait(S)
+    bench.core.licensed(["T"])
+    bench.present("1", "T")
+    assert bench.record("T").budget.left_ns == 0
+
+
 # --- clones ---------------------------------------------------------------------------------------------------------
 
 
@@ -298,6 +310,21 @@ def test_a_proof_of_the_incumbent_from_before_the_other_came_does_not_count_agai
     assert bench.work("2").kind is WorkKind.IDLE
     bench.prove("2")
     assert bench.state("T") is KeyState.PRESENT, "an answer that was not asked for says nothing"
+
+
+def test_each_incumbent_is_proven_again_before_a_challenger_can_convict_it(bench: Bench) -> None:
+    bench.present("1", "T")
+    for place in ("2", "3"):
+        bench.plug(place)
+        bench.open(place, "T")
+    bench.prove("1")
+    bench.unplug("1")  # the second takes its place; nothing has been asked of it yet
+    bench.prove("3")
+    assert bench.state("T") is not KeyState.QUARANTINED
+    bench.wait(S)
+    bench.prove("2")
+    bench.prove("3")
+    assert bench.state("T") is KeyState.QUARANTINED
 
 
 def test_fast_re_enumeration_is_no_clone(bench: Bench) -> None:
