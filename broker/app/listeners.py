@@ -129,6 +129,6 @@ def _health(parts: Parts, standing: Standing) -> Health:
         return Health(False, "stopping", "the broker is stopping")
     if parts.drain.is_draining:
         return Health(False, "draining", "an admin lets no new session in")
-    if parts.keyring.views().is_starting:
+    if parts.keyring.is_starting:
         return Health(True, "starting", "security keys are being proven")
     return Health(True, "serving", "")

@@ -29,7 +29,7 @@ from broker.keyring.states import KeyState
 from broker.keyring.views import KeyringViews, key_views, licence_views
 from broker.keyring.wall import WallMark
 from broker.licence import FolderReading, LicenceFolder, TrustFile
-from hwkey import NONCE_SIZE, HwkeyError, KeyBus, KeyPort, ProofRejected, SecurityKey, Unplugged
+from hwkey import NONCE_SIZE, CardAbsent, HwkeyError, KeyBus, KeyPort, ProofRejected, SecurityKey, Unplugged
 
 _log = logging.getLogger(__name__)
 
@@ -149,6 +149,11 @@ class Keyring:
             self._after()
         return is_connected
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether the keys of the first scan are still being tried. Waits for nothing."""
+        return not self._started.is_set()
+
     def views(self) -> KeyringViews:
         """All keys and licences as they are now."""
         with self._lock:
@@ -161,7 +166,7 @@ class Keyring:
                 licences=licence_views(
                     self._reading, named, self._book, self._decision.set_aside, now_unix_s
                 ),
-                is_starting=not self._started.is_set(),
+                is_starting=self.is_starting,
                 is_clock_suspect=self._wall.is_suspect,
                 faults=self._faults(),
             )
@@ -176,10 +181,13 @@ class Keyring:
             _log.warning("licence refused (%s): %s", refusal.reason, refusal)
 
     def _after(self) -> None:
-        """What follows every input: time, decisions, the log, and who is to be woken."""
+        """What follows every input: time, the log, decisions, and who is to be woken."""
         now_ns = self._here.clock_ns()
         now_unix_s = self._wall.see(int(self._here.wall_unix_s()))
         self._core.tick(now_ns)
+        for change in self._core.changes:
+            _log_change(change)
+        self._core.changes.clear()
         stands = now_ns < self._decision.stands_until_ns and now_unix_s < self._decision.stands_until_unix_s
         if self._core.is_capacity_changed or not stands:
             self._core.is_capacity_changed = False
@@ -187,9 +195,6 @@ class Keyring:
             self._decision = decide(now_ns, now_unix_s, self._reading.accepted, standings, self._book.given)
             self._book.apply(self._decision.commands)
         self._end_starting(now_ns)
-        for change in self._core.changes:
-            _log_change(change)
-        self._core.changes.clear()
         for number in self._core.woken:
             if worker := self._workers.get(number):
                 worker.wake.notify_all()
@@ -225,7 +230,15 @@ class Keyring:
                 _log.exception("scanning the bus %s failed", bus.name)
                 self._scanned(bus, None, repr(error))
             if not self._stopping.is_set():
-                bus.wait_change(wait_s)
+                self._wait_change(bus, wait_s)
+
+    def _wait_change(self, bus: KeyBus, wait_s: float) -> None:
+        try:
+            bus.wait_change(wait_s)
+        except Exception as error:
+            # The watcher must not end by it: nobody would see a key come or go any more.
+            self._scanned(bus, None, repr(error))
+            self._stopping.wait(wait_s)
 
     def _scanned(self, bus: KeyBus, ports: Sequence[KeyPort] | None, fault: str) -> None:
         with self._lock:
@@ -323,7 +336,7 @@ class Keyring:
 
 def _fault_of(error: Exception) -> Fault:
     """What an error of the driver says about the key."""
-    if isinstance(error, Unplugged):
+    if isinstance(error, (Unplugged, CardAbsent)):
         return Fault(FaultKind.GONE, error.code, str(error))
     if isinstance(error, ProofRejected):
         return Fault(FaultKind.WRONG, error.code, str(error))
@@ -333,19 +346,21 @@ def _fault_of(error: Exception) -> Fault:
 
 
 def _log_change(change: KeyChange) -> None:
-    level = logging.INFO
-    if change.after in (KeyState.LOST, KeyState.SUSPECT, KeyState.DISABLED):
-        level = logging.WARNING
-    elif change.after is KeyState.QUARANTINED:
-        level = logging.ERROR
-    name = change.thumbprint or "not yet identified"
-    why = f" ({change.code}: {change.sentence})" if change.code else ""
-    _log.log(
-        level,
-        "security key %s at %s: %s -> %s%s",
-        name,
-        change.address or "?",
-        change.before,
-        change.after,
-        why,
-    )
+    level, message = _said_of(change)
+    details = {"thumbprint": change.thumbprint, "place": change.address, "before": change.before, "after": change.after}
+    if change.code:
+        details |= {"code": change.code, "cause": change.sentence}
+    _log.log(level, message, extra={"facts": details})
+
+
+def _said_of(change: KeyChange) -> tuple[int, str]:
+    """How loud, and in which words. Arrivals and losses are for an admin, and what never gets to be a key; steps are not."""
+    if change.after is KeyState.QUARANTINED:
+        return logging.ERROR, "security key quarantined: it has a clone"
+    if change.after in (KeyState.LOST, KeyState.DISABLED):
+        return logging.WARNING, f"security key {change.after}"
+    if change.after is KeyState.SUSPECT and not change.thumbprint:
+        return logging.WARNING, "security key cannot be used"
+    if change.after is KeyState.PRESENT and change.before is not KeyState.SUSPECT:
+        return logging.INFO, "security key present"
+    return logging.DEBUG, "security key"

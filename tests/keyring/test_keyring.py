@@ -21,7 +21,7 @@ from broker.licence import (
     issue_licence,
 )
 from broker.model.words import EndReason
-from hwkey import BackendMissing, KeyBus, KeyPort, SecurityKey, Waits
+from hwkey import BackendMissing, CardAbsent, KeyBus, KeyPort, SecurityKey, Waits
 from hwkey.emulated import Fault, FaultKind, SigningAlgorithm, TokenFleet, emulated_bus
 from tests.support.waiting import until
 
@@ -98,6 +98,7 @@ class TroubledBus:
         self._bus = emulated_bus(fleet)
         self.scan_trouble: Exception | None = None
         self.open_trouble: Exception | None = None
+        self.wait_trouble: Exception | None = None
 
     @property
     def name(self) -> str:
@@ -114,6 +115,8 @@ class TroubledBus:
         return self._bus.open(port)
 
     def wait_change(self, wait_s: float) -> bool:
+        if self.wait_trouble is not None:
+            raise self.wait_trouble
         return self._bus.wait_change(wait_s)
 
     def wake(self) -> None:
@@ -438,6 +441,66 @@ def test_a_bus_that_cannot_be_scanned_is_said_and_the_keys_on_it_go_on(
     assert sink.seats("platform") == 5
     bus.scan_trouble = None
     until(lambda: not keyring.views().faults, "the fault to be over")
+
+
+def test_a_bus_that_cannot_be_waited_on_is_still_watched(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+) -> None:
+    licence("L-1", fleet.create("a", is_plugged=False).thumbprint, "platform", 5)
+    bus = TroubledBus(fleet)
+    bus.wait_trouble = OSError("too many open files")
+    keyring = run(bus=bus)
+    until(lambda: bool(keyring.views().faults), "the fault to be shown")
+    fleet.plug("a")
+    sink.await_seats("platform", 5)
+
+
+def test_a_card_that_has_left_its_reader_is_an_unplugged_key_and_not_a_silent_one(
+    fleet: TokenFleet,
+    sink: RecordingSink,
+    licence: Put,
+    run: Callable[..., Keyring],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    licence("L-1", fleet.create("a").thumbprint, "platform", 5)
+    run(dataclasses.replace(SETTINGS, attempt_count_max=1_000_000))
+    assert sink.seats("platform") == 5
+
+    def prove(*_: object, **__: object) -> None:
+        raise CardAbsent
+
+    monkeypatch.setattr(SecurityKey, "prove", prove)
+    sink.await_seats("platform", 0)
+
+
+def test_log_names_arrivals_and_losses_and_no_step_between(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], caplog: pytest.LogCaptureFixture
+) -> None:
+    thumbprint = fleet.create("a").thumbprint
+    licence("L-1", thumbprint, "platform", 5)
+    with caplog.at_level("INFO", "broker.keyring"):
+        run()
+        fleet.unplug("a")
+        sink.await_seats("platform", 0)
+        fleet.plug("a")
+        sink.await_seats("platform", 5)
+    said = [(record.levelname, record.message, vars(record)["facts"]["thumbprint"]) for record in caplog.records]
+    assert said == [
+        ("INFO", "security key present", thumbprint),
+        ("WARNING", "security key lost", thumbprint),
+        ("INFO", "security key present", thumbprint),
+    ]
+
+
+def test_a_key_that_may_not_be_opened_is_said_though_it_has_no_name(
+    fleet: TokenFleet, run: Callable[..., Keyring], caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.create("a").faults.append(Fault(FaultKind.ACCESS_DENIED, repeat_count=1_000_000))
+    with caplog.at_level("INFO", "broker.keyring"):
+        run()
+    (record,) = caplog.records
+    assert (record.levelname, record.message) == ("WARNING", "security key cannot be used")
+    assert "udev" in vars(record)["facts"]["cause"]
 
 
 def test_a_defect_of_the_driver_is_a_failure_of_that_key_and_of_nothing_else(
