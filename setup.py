@@ -23,11 +23,13 @@ ROOT = Path(__file__).resolve().parent
 
 COMPILED = {
     "broker._ledger": "ext/ledger/_ledger.pyx",
+    "broker._h2": "ext/h2/_h2.pyx",
     "broker._tls": "ext/tls/_tls.pyx",
 }
 """Module -> its source. A new compiled module is one line here."""
 
 LIBRARIES = {
+    "broker._h2": ["libnghttp2"],
     "broker._tls": ["openssl"],
 }
 """Module -> the C libraries that it needs, by their pkg-config names. Without one the module is left out: the broker

@@ -52,6 +52,29 @@ cdef enum:
     TLS_OUTPUT_ROOM_MIN = 512       # with less room for what has to be sent, nothing more is read
     TLS_PEM_SIZE_MAX = 1048576      # of a certificate or private-key file
 
+    # --- one HTTP/2 connection: defaults, and ceilings of what is configurable ------------------------------
+    H2_METHODS_MAX = 64
+    H2_METHOD_PATH_SIZE_MAX = 128
+    H2_STREAMS_DEFAULT = 1024       # concurrent calls
+    H2_STREAMS_CEILING = 65535      # slots have 16 bits to spare in a name
+    H2_MESSAGE_SIZE_DEFAULT = 262144
+    H2_MESSAGE_SIZE_CEILING = 67108864
+    H2_HEADER_SIZE_DEFAULT = 16384  # of one request's header list; past four times it the connection ends
+    H2_OUTPUT_SIZE_DEFAULT = 262144 # answers buffered for one stream
+    H2_BUFFERED_SIZE_DEFAULT = 4194304  # messages half read and answers not yet sent, of a connection
+    H2_MEMORY_SIZE_DEFAULT = 16777216   # all memory of a connection, nghttp2's included
+    H2_WINDOW_SIZE_DEFAULT = 1048576    # of a connection; a stream's is a quarter
+    H2_EVENTS_MAX = 1024            # told by one feed
+    H2_FEED_SLICE_SIZE = 4096       # read at once: no more events than fit can stand in it
+    H2_STATUS_MESSAGE_SIZE_MAX = 1024
+    H2_STATUS_DETAILS_SIZE_MAX = 4096
+    H2_OUTBOUND_FRAMES_MAX = 4096   # waiting in nghttp2: a peer that provokes and never reads
+    H2_CONTINUATIONS_MAX = 8        # of one header block
+    H2_PING_STRIKES_MAX = 2
+    H2_SETTINGS_BURST = 16          # one a second beyond it
+    H2_RESETS_BURST = 512           # 64 a second beyond it; each call that ends well gives one back
+    H2_NOISE_BURST = 4096           # frames that move nothing; 512 a second beyond, four more a frame of ours
+
 cdef extern from *:
     """
     #define USHER_TEXT_SIZE_CEILING 34359738368LL
