@@ -1,7 +1,7 @@
 """`usher serve`: runs a broker in the foreground until a signal stops it.
 
-The log goes to standard error. With emulated keys a short page of things to try goes to standard output once the broker
-serves. The broker's own modules are imported here late: a client-only install learns then how to get the compiled parts.
+The log goes to standard error. Once the broker serves, standard output gets a short page of things to try if keys are
+emulated, or with --json one line that says where it serves. The broker's own modules are imported here late: a client-only install learns then how to get the compiled parts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from broker.app.config import Config
 from broker.app.config_file import checked, load_config
 from broker.app.data_directory import default_data_dir
 from broker.app.logs import set_up_logs
-from broker.cli.options import FILE, data_dir_option
+from broker.cli.options import FILE, data_dir_option, json_option
+from broker.cli.output import print_json_line
 from broker.cli.try_this import try_this
 from broker.errors import CompiledPartsMissing
 from broker.exit_codes import ExitCode
@@ -45,6 +46,7 @@ class AddressType(click.ParamType[Address]):
 @click.option("--clients", type=AddressType(), metavar="ADDRESS", help="Where client apps connect.")
 @click.option("--admin", type=AddressType(), metavar="ADDRESS", help="Where admins connect.")
 @click.option("--http", type=AddressType(), metavar="ADDRESS", help="Where metrics and the JSON door are.")
+@json_option
 def serve(
     config_path: Path | None,
     data_dir: Path | None,
@@ -52,6 +54,7 @@ def serve(
     clients: Address | None,
     admin: Address | None,
     http: Address | None,
+    is_json: bool,
 ) -> int:
     """Run a broker until SIGTERM or Ctrl-C.
 
@@ -61,11 +64,13 @@ def serve(
     config = config.with_choices(data_dir=data_dir, is_emulated=is_emulated)
     config = checked(_with_addresses(config, clients=clients, admin=admin, http=http))
     _require_compiled_parts()
-    set_up_logs(config.log.level, config.log.format)
+    set_up_logs(config.log.level, "json" if is_json else config.log.format)
     from broker.app.broker import Endpoints, run_broker
 
     def announce(endpoints: Endpoints) -> None:
-        if config.emulation.enabled:
+        if is_json:
+            print_json_line(dataclasses.asdict(endpoints))
+        elif config.emulation.enabled:
             print(try_this(endpoints, config.emulation.keys, config.data_dir, default_data_dir()), flush=True)
 
     run_broker(config, announce)

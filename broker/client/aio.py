@@ -31,7 +31,7 @@ from broker.client.errors import ClientClosed, Denied, Overloaded, SessionLost, 
 from broker.client.keeper import Keeper, News
 from broker.client.retry import Attempts, RetryPolicy
 from broker.client.state import SessionState, Standing
-from broker.client.target import Tls, channel_credentials, channel_options, full_target
+from broker.client.target import THIS_MACHINE, Tls, channel_credentials, channel_options, full_target
 from broker.client.values import Acquired, Denial, Lease, Notice, denial_of, denials_of, leases_of
 from broker.v1 import sessions_pb2, sessions_pb2_grpc
 
@@ -53,7 +53,9 @@ class _Method(Protocol[Request, Response]):
 class AsyncClient:
     """A channel to one broker, and the sessions on it. See `sync.Client`; make it inside a running loop."""
 
-    def __init__(self, target: str, *, tls: Tls | None = None, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self, target: str = THIS_MACHINE, *, tls: Tls | None = None, retry: RetryPolicy | None = None
+    ) -> None:
         self.target = full_target(target)
         self._retry = retry or RetryPolicy()
         self._draw: Callable[[], float] = random.random
@@ -321,7 +323,7 @@ class Opening:
 
 
 def open_async(
-    target: str,
+    target: str = THIS_MACHINE,
     *,
     tls: Tls | None = None,
     retry: RetryPolicy | None = None,

@@ -28,7 +28,7 @@ from broker.client.keeper import News
 from broker.client.renewer import Renewer
 from broker.client.retry import Attempts, RetryPolicy
 from broker.client.state import SessionState, Standing
-from broker.client.target import Tls, channel_credentials, channel_options, full_target
+from broker.client.target import THIS_MACHINE, Tls, channel_credentials, channel_options, full_target
 from broker.client.values import Acquired, Denial, Lease, Notice, denial_of, denials_of, leases_of
 from broker.v1 import sessions_pb2, sessions_pb2_grpc, types_pb2
 
@@ -47,11 +47,13 @@ class _Method(Protocol[Request, Response]):
 class Client:
     """A channel to one broker, and the sessions on it.
 
-    `target` is `host`, `host:port` or any target of grpc; the default port is 7600. Nothing is connected before the first call.
+    `target` is `host`, `host:port` or any target of grpc; the default is port 7600 of this machine. Nothing is connected before the first call.
     Closing it closes its sessions.
     """
 
-    def __init__(self, target: str, *, tls: Tls | None = None, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self, target: str = THIS_MACHINE, *, tls: Tls | None = None, retry: RetryPolicy | None = None
+    ) -> None:
         self.target = full_target(target)
         self._retry = retry or RetryPolicy()
         self._draw: Callable[[], float] = random.random
@@ -315,7 +317,7 @@ class Session:
 
 
 def open_session(
-    target: str,
+    target: str = THIS_MACHINE,
     *,
     tls: Tls | None = None,
     retry: RetryPolicy | None = None,

@@ -15,6 +15,8 @@ from pathlib import Path
 import grpc
 
 DEFAULT_PORT = 7600
+THIS_MACHINE = "127.0.0.1"
+"""The target where none is said: a broker listens on loopback unless configured."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.use_local_subchannel_pool", 1),

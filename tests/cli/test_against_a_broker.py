@@ -315,6 +315,18 @@ def test_output_that_nobody_reads_any_more_is_no_error(broker: RunningBroker) ->
     assert done.stderr == ""
 
 
+def test_serve_says_as_json_where_it_serves_and_no_page_of_things_to_try(tmp_path: Path) -> None:
+    addresses = ("--clients", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    with spawned_usher("serve", "--emulate", "--json", "--data-dir", tmp_path / "data", *addresses) as serving:
+        assert serving.stdout is not None
+        said = json.loads(serving.stdout.readline())
+        assert said == json.loads((tmp_path / "data" / "running.json").read_text())
+        serving.send_signal(signal.SIGTERM)
+        rest, log = serving.communicate(timeout=30)
+    assert (serving.returncode, rest) == (ExitCode.DONE, "")
+    assert all(json.loads(line)["message"] for line in log.splitlines())
+
+
 def test_page_of_things_to_try_works_as_it_stands(broker: RunningBroker, tmp_path: Path) -> None:
     page = broker.log_text().partition("In another terminal:")[2].partition("\n{")[0]
     # A comment stands behind two spaces; a login and a watch would wait for Ctrl-C.

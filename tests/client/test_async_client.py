@@ -48,6 +48,14 @@ class Notices:
             return await self._queue.get()
 
 
+async def test_without_a_target_it_is_the_broker_of_this_machine(
+    usher: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.client.target.DEFAULT_PORT", int(usher.clients.rpartition(":")[2]))
+    async with client.open_async(user="anna", products=["platform"]) as session:
+        assert session.holds("platform")
+
+
 async def test_the_with_block_holds_the_seats_and_gives_them_back(usher: RunningBroker) -> None:
     async with client.open_async(
         usher.clients, user="anna", products=["platform"], optional=["crm"]

@@ -45,6 +45,16 @@ def test_the_with_block_holds_the_seats_and_gives_them_back(usher: RunningBroker
     assert not session.is_confirmed
 
 
+def test_without_a_target_it_is_the_broker_of_this_machine(
+    usher: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.Client().target == "127.0.0.1:7600"
+    monkeypatch.setattr("broker.client.target.DEFAULT_PORT", int(usher.clients.rpartition(":")[2]))
+    with client.open(user="anna", products=["platform"]) as session:
+        assert session.holds("platform")
+        assert in_use(usher, "platform") == (1,)
+
+
 def test_an_error_inside_the_block_gives_the_seats_back_and_is_raised(usher: RunningBroker) -> None:
     with pytest.raises(ZeroDivisionError), client.open(usher.clients, user="anna", products=["platform"]):
         raise ZeroDivisionError
