@@ -18,7 +18,7 @@ from typing import Any, TextIO
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 # Libraries that say more than an admin wants to hear; pyusb also logs the errors that it raises.
 QUIET_LOGGERS = {
-    "uvicorn.error": logging.WARNING,
+    "uvicorn.error": logging.ERROR,  # its warnings are a line for each malformed request, as many as clients please
     "uvicorn.access": logging.WARNING,
     "asyncio": logging.WARNING,
     "grpc": logging.WARNING,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,7 +52,7 @@ def build_http(*, door: JsonDoor, health: Callable[[], Health], metrics: Endpoin
     application = Starlette(
         routes=routes,
         middleware=[Middleware(_HostMiddleware, host_check=door.host_check)],
-        exception_handlers={HTTPException: _http_exception, HttpRefusal: _refusal},
+        exception_handlers={HTTPException: _http_exception, HttpRefusal: _refusal, ClientDisconnect: _left},
     )
     application.router.redirect_slashes = False  # a path that is not there is a clear 404, not another place to look
     return application
@@ -78,6 +78,11 @@ class _HostMiddleware:
 async def _refusal(_request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, HttpRefusal)
     return _refusal_response(refusal)
+
+
+async def _left(_request: Request, _error: Exception) -> Response:
+    """The client has left amid its body: nobody reads this, and it is no line in our log, which clients could fill."""
+    return Response(status_code=400)
 
 
 def _refusal_response(refusal: HttpRefusal) -> Response:

@@ -89,4 +89,5 @@ def test_level_is_the_least_that_is_said_and_libraries_are_quieter() -> None:
     set_up_logs("info", "json", stream)
     logging.getLogger("broker.app").debug("detail")
     logging.getLogger("uvicorn.access").info("GET /metrics")
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
     assert stream.getvalue() == ""

@@ -11,9 +11,12 @@ import subprocess
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
-from tests.verbs.world import fresh_id
-from tests.web.conftest import CALL_S, Site
+from broker.web.app import Health, build_http
+from broker.web.door import JsonDoor
+from tests.verbs.world import World, fresh_id
+from tests.web.conftest import CALL_S, Site, metrics
 
 
 def encoded(data: bytes) -> str:
@@ -262,3 +265,24 @@ def test_curl_opens_a_session(site: Site) -> None:
     ]
     answer = subprocess.run(command, capture_output=True, check=True)
     assert json.loads(answer.stdout)["grant"]["publicId"] == "3.1"
+
+
+async def test_a_client_that_leaves_amid_its_body_is_no_fault_of_ours() -> None:
+    world = World(seats={"platform": 5})
+    door = JsonDoor(verbs=world.verbs, stats=world.stats)
+    application = build_http(door=door, health=lambda: Health(True, "serving"), metrics=metrics)
+    coming: list[Message] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(_: Message) -> None:
+        """Nobody is there any more."""
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/sessions:open", "headers": headers, "query_string": b""}
+    await application(scope, receive, send)
+    assert world.ledger.counters().session_count == 0
