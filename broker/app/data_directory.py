@@ -184,7 +184,7 @@ def _read_text(path: Path, mode: int) -> str | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor) as file:
+    with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
         if mode == 0o600 and stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
             raise DataDirectoryError(
                 path, "can be read by others than its owner", f"delete it to get a new one, or `chmod 600 {path}` if nobody has"

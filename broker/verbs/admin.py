@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 ADMIN_METHODS = tuple(method.name for method in admin_pb2.DESCRIPTOR.services_by_name["Admin"].methods)
 """Names of all rpcs of Admin, for the statistics."""
 
-SLOW_METHODS = frozenset(("Reload", "SetKeyEnabled", "SetEmulatedKeyPlugged"))
+SLOW_METHODS = frozenset(("Reload", "SetKeyEnabled", "ListEmulatedKeys", "SetEmulatedKeyPlugged"))
 
 
 class AdminVerbs:

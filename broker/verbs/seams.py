@@ -1,7 +1,7 @@
 """What the verbs need of the parts around them, as narrow Protocols: keyring, emulation, reload.
 
 Everything is called on the event loop's thread and must not wait for a key, a disk or the network, except `Reload`,
-`KeyringView.set_enabled` and `Emulation.set_plugged`, which the service calls in a worker thread.
+`KeyringView.set_enabled` and `Emulation`, whose directory other processes may change: the service calls these in a worker thread.
 """
 
 from __future__ import annotations

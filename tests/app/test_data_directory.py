@@ -112,6 +112,15 @@ def test_damaged_file_is_named_and_never_replaced_by_itself(tmp_path: Path, name
     assert (tmp_path / name).read_text() == text
 
 
+@pytest.mark.parametrize("name", ["broker.id", "secret", "generation", "admin.token"])
+def test_file_that_is_no_text_is_damaged_and_no_bug_of_ours(tmp_path: Path, name: str) -> None:
+    with opened(tmp_path):
+        pass
+    (tmp_path / name).write_bytes(b"\xff" * 64)
+    with pytest.raises(DataDirectoryError, match="is damaged"), opened(tmp_path):
+        pass
+
+
 def test_secret_behind_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("00" * 16)
