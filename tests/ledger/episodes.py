@@ -51,6 +51,7 @@ EVERYDAY = {
     "ask_in_key_grace": 1,
     "set_starting": 1,
     "declare": 0.3,
+    "drain_broker": 0.35,
     "drain": 5,
     "read": 0.5,
 }

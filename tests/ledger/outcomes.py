@@ -200,6 +200,8 @@ def _of_control(
             yield from _of_source(before, after, events)
         case "set_starting":
             yield "starting" if operation.arguments["is_starting"] else "started"
+        case "set_admitting":
+            yield "admits" if operation.arguments["is_admitting"] else "drains"
         case "drain":
             yield "drained in part" if model.log.size else "drained"
         case name:
@@ -237,6 +239,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "open": (
         *_EVERY_COMMAND,
         *_GIVING,
+        "draining",
         "granted",
         "granted again",
         *(f"ended {reason}" for reason in ("CLOSED", "EXPIRED", "REVOKED", "SUPERSEDED", "POLICY_CHANGED")),
@@ -287,6 +290,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "prove_source": ("drops an event", "changes nothing", "leaves a deficit", "leaves no deficit"),
     "lose_source": ("drops an event", "changes nothing", "leaves a deficit", "leaves no deficit"),
     "set_starting": ("starting", "started"),
+    "set_admitting": ("admits", "drains"),
     "declare_pool": ("declare_pool done",),
     "drain": ("drained", "drained in part"),
     "read": ("read done",),

@@ -188,6 +188,7 @@ _CALLERS: dict[str, _Caller] = {
     "open": _on_ledger,
     "advance": _on_ledger,
     "set_starting": _on_ledger,
+    "set_admitting": _on_ledger,
     "prove_source": _on_ledger,
     "lose_source": _on_ledger,
     "renew": _on_session,

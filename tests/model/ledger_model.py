@@ -46,6 +46,7 @@ _TOTALS = {
     Status.INVALID: "invalid_total",
     Status.OVERLOADED: "overloaded_total",
     Status.EVENTS_FULL: "events_full_total",
+    Status.DRAINING: "drained_total",
 }
 
 
@@ -100,6 +101,7 @@ class LedgerModel:
         """Sessions that have not ended, by fence; perhaps past their deadline."""
         self.totals = dict.fromkeys([*_TOTALS.values(), "replayed_total"], 0)
         self.ended_totals = [0] * 13
+        self._is_admitting = True
 
     # --- the control plane -----------------------------------------------------------------------------------
     def declare_product(self, product: str) -> int:
@@ -111,6 +113,11 @@ class LedgerModel:
     def set_starting(self, now_ns: int, pool: int, is_starting: bool) -> None:
         self.pass_time(now_ns)
         self.capacity.pools[pool].is_starting = is_starting
+
+    def set_admitting(self, now_ns: int, is_admitting: bool) -> None:
+        """Whether new sessions are let in; repeated Opens are answered in any case."""
+        self.pass_time(now_ns)
+        self._is_admitting = is_admitting
 
     def prove_source(
         self, now_ns: int, source: int, pool: int, seats: int, proven_until_ns: int, grace_until_ns: int
@@ -195,6 +202,8 @@ class LedgerModel:
         known = self.memory.find(asked.name)
         if known is not None:
             return self._replay(known, asked)
+        if not self._is_admitting:
+            return Answer(Status.DRAINING)
         bound = self._full_bound(is_open=True, item_count=len(products))
         if bound is not Bound.NONE:
             return Answer(Status.OVERLOADED, detail=bound)

@@ -34,6 +34,14 @@ class PassageIntents:
     def read(self) -> None:
         self._desk.put("read", {})
 
+    def drain_broker(self) -> None:
+        """For a few operations nobody new is let in."""
+        self._desk.put("set_admitting", {"is_admitting": False})
+        self._desk.plans.extend(["again", "open", "late", "renew", "reopen", "acquire", "readmit"])
+
+    def readmit(self) -> None:
+        self._desk.put("set_admitting", {"is_admitting": True})
+
     def denial_storm(self) -> None:
         """Twice more denials of one product in a second than are told singly; the rest told first by one, then by advance."""
         holder = self._desk.holder()._replace(instance_id=b"")
