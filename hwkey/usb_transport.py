@@ -97,14 +97,17 @@ def load_libusb_backend() -> object:
 def find_interfaces(backend: Any) -> list[CcidInterface]:
     """Every smart card interface on the bus, those that are refused included; raises HwkeyError.
 
-    A device that leaves while it is looked at is left out.
+    A device that leaves while it is looked at is left out, and so is one that cannot be described: any gadget can be
+    plugged in beside the keys, and must not hide them.
     """
     interfaces: list[CcidInterface] = []
     with _translated("enumeration", 0):
         device_ids = list(backend.enumerate_devices())
     for device_id in device_ids:
-        with suppress(usb.core.USBError):
+        try:
             interfaces.extend(_interfaces_of(backend, device_id))
+        except (usb.core.USBError, NotImplementedError, LookupError, ValueError) as error:
+            log.debug("left out of the scan: %r", error)
     return interfaces
 
 

@@ -25,6 +25,7 @@ from hwkey import (
 from hwkey.ccid_descriptor import Refusal
 from hwkey.discovery import UsbKeyBus
 from hwkey.emulated import EmulatedBackend, TokenFleet
+from hwkey.emulated.device import EmulatedDevice
 from hwkey.usb_transport import UsbLink, find_interfaces, load_libusb_backend
 
 ERRNOS: list[tuple[int | None, type[HwkeyError]]] = [
@@ -52,6 +53,31 @@ class FailingBackend(EmulatedBackend):
             raise error
 
         setattr(self, call, failing)
+
+
+class OneOddDevice(EmulatedBackend):
+    """Cannot describe the device at one address."""
+
+    def __init__(self, fleet: TokenFleet, address: int, error: Exception) -> None:
+        super().__init__(fleet)
+        self._odd_address = address
+        self._error = error
+
+    def get_configuration_descriptor(self, dev: EmulatedDevice, config: int) -> SimpleNamespace:
+        if dev.address == self._odd_address:
+            raise self._error
+        return super().get_configuration_descriptor(dev, config)
+
+
+@pytest.mark.parametrize(
+    "error", [usb.core.USBError("scripted", -99, errno.EIO), NotImplementedError("odd"), IndexError("odd"), ValueError("odd")]
+)
+def test_device_that_cannot_be_described_does_not_hide_the_others(fleet: TokenFleet, error: Exception) -> None:
+    fleet.create("odd")
+    fleet.create("sound")
+    odd, sound = fleet.devices()
+    found = find_interfaces(OneOddDevice(fleet, odd.address, error))
+    assert [interface.address for interface in found] == [sound.address]
 
 
 @pytest.mark.parametrize(("error_number", "expected"), ERRNOS)
