@@ -11,13 +11,10 @@ in a task of their own, so that a slow one delays no renewal. A loop that is blo
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, Unpack
@@ -25,23 +22,22 @@ from typing import Any, Protocol, Self, TypeVar, Unpack
 from grpc import aio
 
 from broker.client import requests
+from broker.client.aio_courier import AsyncCourier
+from broker.client.aio_renewer import AsyncRenewer, is_cancelled
 from broker.client.answers import check_usable, describe, granted
-from broker.client.courier import NOTICE_COUNT_MAX, NoticeCallback
+from broker.client.courier import NoticeCallback
 from broker.client.errors import ClientClosed, Denied, Overloaded, SessionLost, UsherError, translate
-from broker.client.keeper import Keeper, News
+from broker.client.keeper import News
 from broker.client.retry import Attempts, RetryPolicy
 from broker.client.state import SessionState, Standing
 from broker.client.target import THIS_MACHINE, Tls, channel_credentials, channel_options, full_target
 from broker.client.values import Acquired, Denial, Lease, Notice, denial_of, denials_of, leases_of
 from broker.v1 import sessions_pb2, sessions_pb2_grpc
 
-_NANOSECONDS = 1_000_000_000
-
 _log = logging.getLogger("broker.client")
 
 Request = TypeVar("Request", contravariant=True)
 Response = TypeVar("Response", covariant=True)
-KeepAliveCall = aio.StreamStreamCall[sessions_pb2.KeepAliveRequest, sessions_pb2.KeepAliveResponse]
 
 
 class _Method(Protocol[Request, Response]):
@@ -65,8 +61,8 @@ class AsyncClient:
         else:
             self._channel = aio.secure_channel(self.target, channel_credentials(tls), options)
         self._stub = sessions_pb2_grpc.SessionsStub(self._channel)
-        self._renewer = _Renewer(self._stub, self.target, self._retry, self._draw, self._deliver)
-        self._courier = _Courier()
+        self._renewer = AsyncRenewer(self._stub, self.target, self._retry, self._draw, self._deliver)
+        self._courier = AsyncCourier()
         self._sessions: dict[bytes, AsyncSession] = {}
         self._is_closed = False
 
@@ -150,6 +146,10 @@ class AsyncClient:
                     ) from error
             except aio.UsageError as error:  # grpc's word for a channel that was closed
                 raise ClientClosed from error
+            except asyncio.CancelledError:
+                if self._is_closed and not is_cancelled():  # its word for a channel that is closed amid a call
+                    raise ClientClosed from None
+                raise
             await asyncio.sleep(pause_s)
 
     def _deliver(self, news: News) -> None:
@@ -349,136 +349,3 @@ async def _open_alone(
         raise
     session._owns_client = True
     return session
-
-
-class _Renewer:
-    """The task that runs KeepAlive streams, one after another. As renewer.py, with tasks for threads."""
-
-    def __init__(
-        self,
-        stub: sessions_pb2_grpc.SessionsAsyncStub,
-        target: str,
-        policy: RetryPolicy,
-        draw: Callable[[], float],
-        deliver: Callable[[News], None],
-    ) -> None:
-        self._stub = stub
-        self._target = target
-        self._policy = policy
-        self._draw = draw
-        self._deliver = deliver
-        self._keeper = Keeper(round(policy.attempt_s * _NANOSECONDS))
-        self._task: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
-        """Something to send, or to wait for, may be other than before."""
-
-    def add(self, state: SessionState) -> None:
-        self._keeper.add(state, time.monotonic_ns())
-        self._changed.set()
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="usher-client-renewals")
-
-    def remove(self, state: SessionState) -> None:
-        self._keeper.remove(state.session_id)
-        self._changed.set()
-
-    def hasten(self, state: SessionState) -> None:
-        self._keeper.hasten_if_in_doubt(state, time.monotonic_ns())
-        self._changed.set()
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _run(self) -> None:
-        failure_count = 0
-        while True:
-            await self._await_sessions()
-            was_heard = await self._run_stream()
-            failure_count = 1 if was_heard else failure_count + 1
-            self._deliver(self._keeper.on_stream_lost(time.monotonic_ns()))
-            await asyncio.sleep(self._draw() * self._policy.pause_s_bound(failure_count))
-
-    async def _await_sessions(self) -> None:
-        while not len(self._keeper):
-            self._changed.clear()
-            await self._changed.wait()
-
-    async def _run_stream(self) -> bool:
-        """One stream, from its start to its end; whether the broker answered on it."""
-        call = self._stub.KeepAlive()
-        writer = asyncio.create_task(self._write(call), name="usher-client-renewals-out")
-        was_heard = False
-        try:
-            async for response in call:
-                was_heard = True
-                self._deliver(self._keeper.on_response(response, time.monotonic_ns()))
-                self._changed.set()
-        except aio.AioRpcError as error:
-            _log.info("the renewal stream broke, it will be made again: %s", translate(error, self._target))
-        except asyncio.CancelledError:
-            if _is_cancelled():
-                raise  # this task; else only the call was, by the writer
-        finally:
-            writer.cancel()
-            call.cancel()
-        return was_heard
-
-    async def _write(self, call: KeepAliveCall) -> None:
-        """Sends what is due; cancels the call when an answer is late."""
-        while not self._keeper.is_late(now_ns := time.monotonic_ns()):
-            self._changed.clear()
-            message = self._keeper.compose(now_ns)
-            if message is None:
-                await self._await_change(now_ns)
-                continue
-            try:
-                await call.write(message)
-            except (aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the reader meets the same end and says it
-        call.cancel()
-
-    async def _await_change(self, now_ns: int) -> None:
-        wake_ns = self._keeper.wake_ns()
-        span_s = None if wake_ns is None else max(0, wake_ns - now_ns) / _NANOSECONDS
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), span_s)
-
-
-class _Courier:
-    """Runs callbacks in order in a task of their own; bounded as courier.py is."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[NoticeCallback, Notice]] = deque(maxlen=NOTICE_COUNT_MAX)
-        self._task: asyncio.Task[None] | None = None
-        self._is_closed = False
-
-    def send(self, callbacks: list[NoticeCallback], notice: Notice) -> None:
-        if self._is_closed or not callbacks:
-            return
-        if len(self._waiting) + len(callbacks) > NOTICE_COUNT_MAX:
-            _log.warning("notices dropped: a callback does not return")
-        self._waiting.extend((callback, notice) for callback in callbacks)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="usher-client-notices")
-
-    def close(self) -> None:
-        """Takes nothing more; what is queued is still delivered."""
-        self._is_closed = True
-
-    async def _run(self) -> None:
-        while self._waiting:
-            callback, notice = self._waiting.popleft()
-            try:
-                result = callback(notice)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception:
-                _log.exception("a notice callback failed on %s of session %s", notice.kind, notice.public_id)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

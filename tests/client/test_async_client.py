@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,17 @@ async def test_the_identity_of_mutual_tls_reaches_the_broker(tmp_path: Path) -> 
         async with client.open_async(broker.clients, tls=tls, user="anna", products=["platform"]):
             (session,) = broker.sessions()
             assert session.identity == "crm-web.example"
+
+
+async def test_closing_the_client_amid_an_open_is_said_as_such_and_cancels_nobody() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        one = client.AsyncClient(f"127.0.0.1:{deaf.getsockname()[1]}")
+        opening = asyncio.ensure_future(_opened(one))
+        await asyncio.sleep(0)  # the call is under way
+        await one.close()
+        with pytest.raises(client.ClientClosed):
+            await opening
+
+
+async def _opened(one: client.AsyncClient) -> client.AsyncSession:
+    return await one.open(user="anna", products=["platform"])
