@@ -25,12 +25,13 @@ COMPILED = {
     "broker._ledger": "ext/ledger/_ledger.pyx",
     "broker._h2": "ext/h2/_h2.pyx",
     "broker._tls": "ext/tls/_tls.pyx",
+    "broker._wire": "ext/wire/_wire.pyx",
 }
 """Module -> its source. A new compiled module is one line here."""
 
 LIBRARIES = {
     "broker._h2": ["libnghttp2"],
-    "broker._tls": ["openssl"],
+    "broker._tls": ["openssl >= 3.0"],
 }
 """Module -> the C libraries that it needs, by their pkg-config names. Without one the module is left out: the broker
 still serves, with data_plane = grpcio."""

@@ -75,6 +75,16 @@ cdef enum:
     H2_RESETS_BURST = 512           # 64 a second beyond it; each call that ends well gives one back
     H2_NOISE_BURST = 4096           # frames that move nothing; 512 a second beyond, four more a frame of ours
 
+    # --- one message of Sessions -----------------------------------------------------------------------------
+    CLIENT_NONCE_SIZE_MAX = 32
+    MACHINE_IDENTIFIER_COUNT_MAX = 8
+    MACHINE_IDENTIFIER_SIZE_MAX = 64
+    RENEWALS_PER_MESSAGE_MAX = 256
+    WIRE_NESTING_MAX = 100          # messages and groups inside each other: protobuf's own bound
+    WIRE_ANSWER_SIZE_MAX = 16384    # room for the largest answer to one command
+    STREAM_ANSWER_SIZE_MAX = 61440  # where a KeepAlive answer is cut into several messages
+    STREAM_ITEM_FRAME_SIZE = 4      # tag and size of one item of it, at most
+
 cdef extern from *:
     """
     #define USHER_TEXT_SIZE_CEILING 34359738368LL
