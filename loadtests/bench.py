@@ -8,8 +8,9 @@ bytes and leases of two products; ids are drawn uniformly. An operation goes fro
 request is hashed, the mutex is taken, the seat rules run, the session id is signed. CPU time of the thread is measured around
 `Ledger.execute` of batches of 250, so Python's making of the batches is left out. Every status is checked.
 
-Renew: random sessions. Close and open: 250 random sessions are closed, and as many opened in their place. The ratio is the
-median over the rounds of (million / thousand); the figures in brackets are the quartiles.
+Renew: random sessions. Close and open: 250 random sessions are closed, and as many opened in their place. Forget: after
+each round the request window passes, and `advance` clears what was remembered of the sessions that were closed in it. The ratio is
+the median over the rounds of (million / thousand); the figures in brackets are the quartiles.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ LARGE = 1_000_000
 BATCHES_OF_ROUND = 8
 PRODUCTS = (("platform", False), ("crm", False))
 FAR_NS = 2**60
+TTL_NS = LIMITS["TTL_MAX_NS"]
+"""So long that nobody expires while the windows of the rounds pass."""
+OPERATIONS = ("open", "renew", "close", "forget")
+WINDOW_NS = LIMITS["REQUEST_WINDOW_DEFAULT_NS"]
 RATIO_BAR = 1.3
 SIZE_BAR = 400
 
@@ -53,7 +58,7 @@ class Population:
     """One ledger that holds a constant number of sessions, and the time that each operation on it took."""
 
     count: int
-    costs_ns: dict[str, list[float]] = field(default_factory=lambda: {"renew": [], "close": [], "open": []})
+    costs_ns: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in OPERATIONS})
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.count)
@@ -69,7 +74,7 @@ class Population:
         self.session_size = (resident_size() - before) / self.count
 
     def _ledger(self) -> Ledger:
-        ledger = Ledger(broker_id=b"bench---", secret=bytes(16), generation=1, start_ns=0, stall_ns=0)
+        ledger = Ledger(broker_id=b"bench---", secret=bytes(16), generation=1, start_ns=0, stall_ns=0, ttl_ns=TTL_NS)
         for source, (product, _) in enumerate(PRODUCTS):
             pool = ledger.declare_pool(product, PoolTerms(), True)
             seats = LIMITS["SEATS_OF_SOURCE_MAX"]
@@ -85,7 +90,7 @@ class Population:
             places = self.random.sample(range(self.count), BATCH)
             close += self._close(places)
             opened += self._open(places)
-        for name, total in (("renew", renew), ("close", close), ("open", opened)):
+        for name, total in (("renew", renew), ("close", close), ("open", opened), ("forget", self._forget())):
             self.costs_ns[name].append(total / (BATCHES_OF_ROUND * BATCH))
 
     def _open(self, places: range | list[int]) -> int:
@@ -119,6 +124,18 @@ class Population:
             self.batch.add_close(self.ledger, self._id(place), self.random.randbytes(LIMITS["REQUEST_ID_SIZE"]))
         return self._execute(Status.CLOSED)
 
+    def _forget(self) -> int:
+        """CPU nanoseconds that `advance` takes for the sessions closed in this round."""
+        self.now_ns += WINDOW_NS
+        begin = time.thread_time_ns()
+        while self.ledger.advance(self.now_ns):
+            pass
+        spent = time.thread_time_ns() - begin
+        remembered = self.ledger.counters().request_count
+        if remembered != self.count:
+            raise RuntimeError(f"{remembered} requests are remembered; there are {self.count} sessions")
+        return spent
+
     def _id(self, place: int) -> bytes:
         size = LIMITS["SESSION_ID_SIZE"]
         return bytes(self.ids[place * size : (place + 1) * size])
@@ -139,7 +156,7 @@ class Population:
 def results(small: Population, large: Population) -> list[dict[str, Any]]:
     """One row an operation and size, and the ratio of the two."""
     rows: list[dict[str, Any]] = []
-    for name in ("open", "renew", "close"):
+    for name in OPERATIONS:
         pairs = list(zip(small.costs_ns[name], large.costs_ns[name], strict=True))
         ratios = statistics.quantiles([big / little for little, big in pairs], n=4)
         for population in (small, large):
@@ -161,7 +178,7 @@ def results(small: Population, large: Population) -> list[dict[str, Any]]:
 def show(rows: list[dict[str, Any]], small: Population, large: Population) -> None:
     """The table, and whether the bars hold. Benchmarks inform: no status depends on it."""
     print(f"{'operation':10}{'1,000 sessions':>22}{'1,000,000 sessions':>24}   ratio (bar {RATIO_BAR})")
-    for name in ("open", "renew", "close"):
+    for name in OPERATIONS:
         little, big = (next(row for row in rows if row["name"] == f"ledger_{name}_{n}") for n in (SMALL, large.count))
         quartiles = "{} to {}".format(*big["ratio_quartiles"])
         print(

@@ -335,6 +335,8 @@ cdef uint64_t text_store(State* s, const uint8_t* sizes, const uint8_t* text, ui
     if found:
         offset = s.texts.free_heads[found] - 1
         memcpy(&s.texts.free_heads[found], s.texts.base + offset, 8)
+        if s.texts.free_heads[found]:
+            prefetch(s.texts.base + s.texts.free_heads[found] - 1)  # the next one's, since its link will be read then
         text_keep_rest(s, offset + block_class * 4, found - block_class)
     else:
         offset = s.texts.high

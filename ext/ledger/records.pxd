@@ -57,7 +57,7 @@ cdef struct Session:                # 64 bytes; stays where it is until its requ
     uint32_t ttl_ms
     uint32_t change_version
     uint32_t heap_position          # in the heap of deadlines; NONE once its time there has come
-    uint32_t first_lease            # in the order of granting; once over: the next to be forgotten
+    uint32_t first_lease            # in the order of granting
     uint32_t request                # the remembered Open
     uint32_t instance_hash          # 0: opened without an instance id
     uint16_t lease_count            # records, ended ones included
@@ -107,10 +107,9 @@ cdef struct Request:                # 48 bytes
     uint64_t fingerprint            # keyed hash of the body
     uint64_t owner
     int64_t expires                 # ledger time; of an Open: see its session
-    uint32_t next                   # in its queue of things to forget
     uint8_t kind
     uint8_t was_held
-    uint8_t reserved[2]
+    uint8_t reserved[6]
 
 cdef struct DenialRecord:           # 40 bytes
     int64_t retry_after
@@ -282,8 +281,10 @@ cdef struct Arena:                  # texts, in classes of 4 bytes
     uint64_t free_heads[160]        # offset + 1 of the first free block of each class
 
 cdef struct Queue:                  # what is forgotten, in that order: requests, and sessions that are over
-    uint32_t head                   # a link: a request's number, or a session's with SESSION_LINK
-    uint32_t tail
+    uint32_t* links                 # a ring: a request's number, or a session's with SESSION_LINK
+    uint32_t count_max
+    uint32_t first
+    uint32_t count
 
 cdef struct Ring:                   # events, in bytes; positions only grow
     uint8_t* base

@@ -39,41 +39,48 @@ cdef void request_drop(State* s, uint32_t number) noexcept nogil:
 
 
 # --- the queues ----------------------------------------------------------------------------------------------------------
+# Rings of numbers, not chained records: what will be forgotten next can be seen, and its memory asked for, ahead.
 
-cdef inline uint32_t* link_next(State* s, uint32_t link) noexcept nogil:
-    if link & SESSION_LINK:
-        return &session_at(s, link & ~SESSION_LINK).first_lease
-    return &request_at(s, link).next
-
-
-cdef inline int64_t link_expires(State* s, uint32_t link) noexcept nogil:
-    return session_at(s, link & ~SESSION_LINK).deadline if link & SESSION_LINK else request_at(s, link).expires
+cdef bint queue_reserve(State* s, Queue* queue, uint64_t count_max) noexcept nogil:
+    queue.links = <uint32_t*>region_reserve(s, 4 * count_max)
+    queue.count_max = <uint32_t>count_max
+    return queue.links != NULL
 
 
-cdef void queue_add(State* s, Queue* queue, uint32_t link) noexcept nogil:
+cdef void queue_release(Queue* queue) noexcept nogil:
+    if queue.links != NULL:
+        munmap(queue.links, <uint64_t>4 * queue.count_max)
+
+
+cdef inline uint32_t queue_at(const Queue* queue, uint32_t index) noexcept nogil:
+    return queue.links[(<uint64_t>queue.first + index) % queue.count_max]
+
+
+cdef inline void queue_add(Queue* queue, uint32_t link) noexcept nogil:
     """The thing already knows when it expires, which is not before the others."""
-    link_next(s, link)[0] = NONE
-    if queue.tail == NONE:
-        queue.head = link
-    else:
-        link_next(s, queue.tail)[0] = link
-    queue.tail = link
+    USHER_ASSERT(queue.count < queue.count_max)
+    queue.links[(<uint64_t>queue.first + queue.count) % queue.count_max] = link
+    queue.count += 1
 
 
-cdef void queue_drop_first(State* s, Queue* queue) noexcept nogil:
-    queue.head = link_next(s, queue.head)[0]
-    if queue.head == NONE:
-        queue.tail = NONE
+cdef inline void queue_drop_first(Queue* queue) noexcept nogil:
+    queue.first = (queue.first + 1) % queue.count_max
+    queue.count -= 1
 
 
-cdef inline bint is_forgettable(State* s, const Queue* queue) noexcept nogil:
-    return queue.head != NONE and link_expires(s, queue.head) <= s.now
+cdef inline int64_t queue_due(State* s, const Queue* queue) noexcept nogil:
+    """When the first is forgotten; INT64_MAX if there is none."""
+    cdef uint32_t link
+    if queue.count == 0:
+        return INT64_MAX
+    link = queue_at(queue, 0)
+    return session_at(s, link & ~SESSION_LINK).deadline if link & SESSION_LINK else request_at(s, link).expires
 
 
 cdef uint32_t request_remember(State* s, const Command* command, RequestKind kind, uint64_t owner) noexcept nogil:
     cdef uint32_t number = request_add(s, command, kind, owner)
     request_at(s, number).expires = s.now + s.request_window
-    queue_add(s, &s.requests_to_forget, number)
+    queue_add(&s.requests_to_forget, number)
     return number
 
 
@@ -83,7 +90,7 @@ cdef void denial_remember(State* s, const Command* command, const DenialRecord* 
     denial_at(s, record)[0] = denial[0]
     number = request_add(s, command, REQUEST_DENIED, record)
     request_at(s, number).expires = s.now + s.denial_window
-    queue_add(s, &s.denials_to_forget, number)
+    queue_add(&s.denials_to_forget, number)
 
 
 # --- forgetting -----------------------------------------------------------------------------------------------------------
@@ -102,18 +109,55 @@ cdef void session_forget(State* s, uint32_t number) noexcept nogil:
             return
     else:
         s.close_count -= 1
-    queue_drop_first(s, &s.requests_to_forget)
+    queue_drop_first(&s.requests_to_forget)
     session.fence = 0
     session.state = SESSION_FREE
     slab_give(&s.sessions, number)
 
 
 cdef void forget_first(State* s, Queue* queue) noexcept nogil:
-    cdef uint32_t link = queue.head
+    cdef uint32_t link = queue_at(queue, 0)
     if link & SESSION_LINK:
         session_forget(s, link & ~SESSION_LINK)
         return
-    queue_drop_first(s, queue)
+    queue_drop_first(queue)
     if request_at(s, link).kind == REQUEST_DENIED:
         slab_give(&s.denials, <uint32_t>request_at(s, link).owner)
     request_drop(s, link)
+
+
+# --- looking ahead ---------------------------------------------------------------------------------------------------------
+# As in batches: stages, each over a group in one go, each reading what the one before asked for.
+
+cdef enum:
+    FORGET_GROUP = 8
+    FORGET_STAGES = 3
+
+
+cdef void prefetch_forgetting(State* s, uint32_t link, int stage) noexcept nogil:
+    """Stage 0: the record; 1: what a session's record names, or a request's bucket; 2: the bucket of a session's Open."""
+    cdef Session* session = session_at(s, link & ~SESSION_LINK)
+    if stage == 0:
+        prefetch(session if link & SESSION_LINK else <void*>request_at(s, link))
+    elif not link & SESSION_LINK:
+        prefetch(home_bucket(&s.by_request, <uint32_t>request_at(s, link).lookup[0]))
+    elif stage == 1:
+        prefetch(request_at(s, session.request))
+        prefetch(s.texts.base + session.text)
+        if session.heap_position != NONE:
+            prefetch(&s.deadlines.times[session.heap_position])
+            prefetch(&s.deadlines.numbers[session.heap_position])
+    else:
+        prefetch(home_bucket(&s.by_request, <uint32_t>request_at(s, session.request).lookup[0]))
+
+
+cdef void forget_ahead(State* s, const Queue* queue, uint32_t done) noexcept nogil:
+    """Called before each item: at the beginning of each group, the groups after it go one stage further."""
+    cdef int stage
+    cdef uint32_t i, start
+    if done % FORGET_GROUP:
+        return
+    for stage in range(FORGET_STAGES):
+        start = (FORGET_STAGES - stage) * FORGET_GROUP
+        for i in range(start, min(start + FORGET_GROUP, queue.count)):
+            prefetch_forgetting(s, queue_at(queue, i), stage)

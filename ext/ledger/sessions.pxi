@@ -116,7 +116,7 @@ cdef void session_end(State* s, uint32_t number, uint8_t reason) noexcept nogil:
     session.state = SESSION_OVER
     session.end_reason = reason
     session.deadline = s.now + s.request_window
-    queue_add(s, &s.requests_to_forget, number | SESSION_LINK)
+    queue_add(&s.requests_to_forget, number | SESSION_LINK)
 
 
 cdef void close_remember(State* s, uint32_t number, const Command* command) noexcept nogil:

@@ -112,8 +112,6 @@ cdef class Ledger:
         s.stall_limit = _checked("stall_ns", stall_ns, 0, TTL_MAX_NS)
         s.next_source_due = INT64_MAX
         s.unknown_bucket.second = INT64_MIN
-        s.requests_to_forget.head = s.requests_to_forget.tail = NONE
-        s.denials_to_forget.head = s.denials_to_forget.tail = NONE
 
     cdef _reserve(self, uint64_t sessions, uint64_t leases, uint64_t charges, uint64_t requests, uint64_t denials, uint64_t text_size, uint64_t ring_size):
         cdef State* s = self.state
@@ -133,6 +131,8 @@ cdef class Ledger:
             and index_reserve(s, &s.by_instance, sessions + 1)
             and index_reserve(s, &s.by_request, requests + denials)
             and index_reserve(s, &s.by_group, charges)
+            and queue_reserve(s, &s.requests_to_forget, requests + 1)
+            and queue_reserve(s, &s.denials_to_forget, denials + 1)
             and heap_reserve(s, &s.deadlines, requests + 1, False)
             and heap_reserve(s, &s.lingers, charges, True)
             and s.texts.base != NULL
@@ -152,6 +152,8 @@ cdef class Ledger:
         index_release(&s.by_instance)
         index_release(&s.by_request)
         index_release(&s.by_group)
+        queue_release(&s.requests_to_forget)
+        queue_release(&s.denials_to_forget)
         heap_release(&s.deadlines, s.sessions.count_max)
         heap_release(&s.lingers, s.charges.count_max)
         if s.texts.base != NULL:

@@ -36,9 +36,12 @@ cdef inline bint begin_item(State* s, Progress* progress, uint64_t size) noexcep
 
 
 cdef void advance_memory(State* s, Queue* queue, Progress* progress) noexcept nogil:
-    while may_go_on(progress) and is_forgettable(s, queue):
+    cdef uint32_t done = 0
+    while may_go_on(progress) and queue_due(s, queue) <= s.now:
+        forget_ahead(s, queue, done)
         forget_first(s, queue)
         progress.budget -= 1
+        done += 1
 
 
 cdef bint deadline_is_right(State* s) noexcept nogil:
@@ -154,10 +157,8 @@ cdef int64_t next_due(State* s) noexcept nogil:
     for i in range(s.pool_count):
         if s.pools[i].grace_count != grace_target(&s.pools[i]) or s.pools[i].used > s.pools[i].capacity + s.pools[i].grace_seats:
             return s.raw
-    if s.requests_to_forget.head != NONE:
-        due = min(due, link_expires(s, s.requests_to_forget.head))
-    if s.denials_to_forget.head != NONE:
-        due = min(due, link_expires(s, s.denials_to_forget.head))
+    due = min(due, queue_due(s, &s.requests_to_forget))
+    due = min(due, queue_due(s, &s.denials_to_forget))
     if s.deadlines.count:
         due = min(due, s.deadlines.times[0])
     if s.lingers.count:
