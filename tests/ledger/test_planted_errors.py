@@ -1,0 +1,160 @@
+"""Errors planted on purpose, which the lockstep must find: in the sources of the compiled ledger, and in the model's place.
+
+Each one is a text that stands exactly once in ext/ledger and is replaced by a wrong one in a copy, built without optimisation
+into a folder of its own. A text that is not found any more fails the test and says so: then plant the error anew.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from Cython.Build import cythonize
+from setuptools import Distribution, Extension  # type: ignore[import-untyped]
+
+from broker.model.words import Status
+from tests.ledger.lockstep import Failure, run
+from tests.ledger.operations import Settings
+from tests.ledger.shrink import difference_in, shrink
+from tests.ledger.sides import ModelSide
+from tests.model.ledger_model import LedgerModel
+from tests.model.records import Charge, Lease, Pool, Session
+
+ROOT = Path(__file__).resolve().parents[2]
+EXT = ROOT / "ext"
+OPERATION_COUNT_MAX = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One replacement in one file of ext/ledger."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+PLANTED = (
+    Planted(
+        "one lease too many shares a charge",
+        "charges.pxi",
+        "    return share_max == 0 or charge.lease_count < share_max\n",
+        "    return share_max == 0 or charge.lease_count < share_max + (share_max > 1)\n",
+    ),
+    Planted(
+        "a deficit that does not shrink",
+        "pools.pxi",
+        "    pool.used -= pool.weight\n",
+        # What is left over is put right with the last charge, so that the error is a wrong number and not a crash.
+        "    pool.used = 0 if pool.charge_count == 1 else pool.used - (0 if deficit_of(pool) else pool.weight)\n",
+    ),
+    Planted(
+        "a request_id that is forgotten",
+        "memory.pxi",
+        "        if request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:\n",
+        "        if request.kind != REQUEST_OPENED and request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:\n",
+    ),
+)
+
+
+def _plant(error: Planted, sources: Path) -> None:
+    path = sources / "ledger" / error.file
+    text = path.read_text(encoding="utf-8")
+    found_count = text.count(error.right)
+    assert found_count == 1, (
+        f"the text of '{error.name}' stands {found_count} times in ext/ledger/{error.file}"
+    )
+    path.write_text(text.replace(error.right, error.wrong), encoding="utf-8")
+
+
+def _build(sources: Path, folder: Path) -> Path:
+    """The extension of these sources, without optimisation; its path."""
+    include = [str(sources), str(sources / "ledger")]
+    extension = Extension(
+        "broker._ledger",
+        [str(sources / "ledger" / "_ledger.pyx")],
+        include_dirs=[*include, str(sources / "native")],
+        extra_compile_args=["-O0", "-w"],
+    )
+    compiled = cythonize(  # type: ignore[no-untyped-call]
+        [extension], include_path=include, language_level=3, build_dir=str(folder / "c"), quiet=True
+    )
+    command = Distribution({"ext_modules": compiled}).get_command_obj("build_ext")
+    command.build_lib = str(folder / "lib")
+    command.build_temp = str(folder / "objects")
+    command.ensure_finalized()
+    command.run()
+    (built,) = (folder / "lib").rglob("_ledger*.so")
+    return built
+
+
+@pytest.mark.parametrize("error", PLANTED, ids=lambda error: error.name)
+def test_an_error_planted_in_the_compiled_ledger_is_found(error: Planted, tmp_path: Path) -> None:
+    sources = tmp_path / "ext"
+    shutil.copytree(EXT, sources, ignore=shutil.ignore_patterns("*.c", "*.html"), dirs_exist_ok=True)
+    shutil.copytree(EXT / "native", sources / "native", dirs_exist_ok=True)
+    _plant(error, sources)
+    built = _build(sources, tmp_path)
+    command = ["-m", "tests.ledger", "--operations", str(OPERATION_COUNT_MAX), "--extension", str(built)]
+    run = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    print(run.stdout, run.stderr)
+    assert run.returncode == 1
+    assert "replay: python -m tests.ledger" in run.stderr
+
+
+# --- the same errors with the model in the place of the ledger: quick, and every failure is shrunk -----------------
+def _share_too_many(model: LedgerModel, patch: pytest.MonkeyPatch) -> None:
+    join = model.charges._join
+
+    def join_and_stay_roomy(session: Session, charge: Charge) -> Lease:
+        lease = join(session, charge)
+        roomy = charge.pool.roomy[charge.group]
+        roomy.extend([] if charge in roomy else [charge])
+        return lease
+
+    patch.setattr(model.charges, "_join", join_and_stay_roomy)
+
+
+def _keep_deficits(model: LedgerModel, patch: pytest.MonkeyPatch) -> None:
+    deficit, worst = model.capacity.deficit, dict[int, int]()
+
+    def largest_deficit(pool: Pool) -> int:
+        now = deficit(pool)
+        worst[pool.number] = min(pool.in_use, max(worst.get(pool.number, 0), now)) if now else 0
+        return worst[pool.number]
+
+    patch.setattr(model.capacity, "deficit", largest_deficit)
+
+
+def _forget_releases(model: LedgerModel, patch: pytest.MonkeyPatch) -> None:
+    remember = model.memory.remember
+    patch.setattr(
+        model.memory, "remember", lambda entry: None if entry.status is Status.RELEASED else remember(entry)
+    )
+
+
+@pytest.mark.parametrize("plant", [_share_too_many, _keep_deficits, _forget_releases])
+def test_an_error_planted_in_a_second_model_is_found_and_shrunk(
+    plant: Callable[[LedgerModel, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_wrong(settings: Settings) -> ModelSide:
+        side = ModelSide(settings)
+        plant(side.model, monkeypatch)
+        return side
+
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")
+    with pytest.raises(Failure) as caught:
+        run(seed, OPERATION_COUNT_MAX, make_wrong)
+    failure = caught.value
+    least, difference = shrink(failure.episode.settings, failure.operations, make_wrong)
+    assert difference
+    assert len(least) < len(failure.operations)
+    assert difference_in(failure.episode.settings, least, is_eager=False) == ""
