@@ -13,7 +13,7 @@ from broker.client import Tls
 from broker.client.admin import AdminClient
 from broker.errors import DataDirectoryError
 
-DEFAULT_CLIENTS, DEFAULT_ADMIN, DEFAULT_HTTP = "127.0.0.1:7600", "127.0.0.1:7601", "127.0.0.1:7602"
+DEFAULT_CLIENTS, DEFAULT_ADMIN = "127.0.0.1:7600", "127.0.0.1:7601"
 
 
 def admin_client(reach: Reach) -> AdminClient:

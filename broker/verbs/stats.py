@@ -71,8 +71,6 @@ class Histogram:
 class RequestStats:
     """All histograms. `admin_methods` are the names of the Admin rpcs to count from the start."""
 
-    bounds_seconds = BUCKET_BOUNDS_SECONDS
-
     def __init__(self, admin_methods: Iterable[str] = ()) -> None:
         self._lock = threading.Lock()
         self._buckets: dict[tuple[str, str], list[int]] = {}
