@@ -147,9 +147,9 @@ class AsyncClient:
             except aio.UsageError as error:  # grpc's word for a channel that was closed
                 raise ClientClosed from error
             except asyncio.CancelledError:
-                if self._is_closed and not is_cancelled():  # its word for a channel that is closed amid a call
-                    raise ClientClosed from None
-                raise
+                if is_cancelled():
+                    raise
+                raise ClientClosed from None  # its word for a channel that is closed amid a call
             await asyncio.sleep(pause_s)
 
     def _deliver(self, news: News) -> None:
