@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +150,10 @@ class Tour:
     def app_is_killed(self) -> None:
         """A dead app says nothing; its seats come back when its ttl and renew grace have passed."""
         self._title("An app that holds platform and crm is killed (SIGKILL)")
-        with start_app(self.broker.clients, "pavel") as app:
+        with start_app(self.broker.clients, "pavel") as app, killed(app):
             public_id = await_login(app)
             busy = self._platform()
             check((busy.in_use, busy.free) == (15, 0), "its seats are taken", numbers(busy))
-            app.kill()
         begin_s = time.monotonic()
         self._seen(f"session {public_id} is silent now; it had {TTL_S + RENEW_GRACE_S:g} s since its last renewal")
         self.view.await_product(
@@ -210,6 +210,15 @@ def start_app(target: str, user: str) -> subprocess.Popen[str]:
     """A client app in a process of its own, so that it can be killed."""
     command = [sys.executable, "-m", "loadtests.demo_app", target, user, "platform", "crm"]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def killed(app: subprocess.Popen[str]) -> Iterator[None]:
+    """Kills the app at the end of the block, also if that ends early: nobody else would."""
+    try:
+        yield
+    finally:
+        app.kill()
 
 
 def await_login(app: subprocess.Popen[str]) -> str:
