@@ -90,6 +90,10 @@ class Scene:
             self.now_ns, source, pool, seats, until_ns, until_ns + round(grace_s * SECOND_NS)
         )
 
+    def fill(self, seats: int, **terms: Any) -> None:
+        """One pool of `platform` with so many proven seats."""
+        self.prove(seats, self.pool(**terms))
+
     def lose(self, source: int = 0, grace_s: float = 300, cause: EndReason = EndReason.KEY_LOST) -> None:
         self.core.lose_source(self.now_ns, source, self.now_ns + round(grace_s * SECOND_NS), cause)
         self.advance()
@@ -147,6 +151,10 @@ class Scene:
         """Of the sessions that ended since the last time."""
         ended = [event.reason for event in self.events() if event.kind is EventKind.SESSION_ENDED]
         return [EndReason(reason) for reason in ended]
+
+
+Stage = Callable[..., Scene]
+"""Makes a scene with the settings that are given."""
 
 
 def lease_on(answer: Answer, product: str) -> LeaseView:
