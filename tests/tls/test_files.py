@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -156,6 +157,22 @@ def test_reload_serves_the_new_certificate_while_old_connections_go_on(authority
     assert contexts_alive() == before + 1
     del new_pair, context
     assert contexts_alive() == before
+
+
+def test_reload_while_threads_shake_hands_spoils_none(authority: trustme.CA, tmp_path: Path) -> None:
+    before = contexts_alive()
+    context = ServerContext(*astuple(write_leaf(authority.issue_cert("localhost"), tmp_path)))
+    client = client_context(authority)
+
+    def shake_hands(_turn: int) -> TlsState:
+        return connected(context, client)[0].state
+
+    with ThreadPoolExecutor(3) as threads:
+        states = threads.map(shake_hands, range(120))
+        for _ in range(60):
+            context.reload()
+        assert set(states) == {TlsState.OPEN}
+    assert (contexts_alive(), context.connection_count) == (before + 1, 0)
 
 
 def test_reload_of_wrong_files_leaves_everything_as_it_was(authority: trustme.CA, tmp_path: Path) -> None:
