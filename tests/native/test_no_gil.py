@@ -9,56 +9,73 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LEDGER = ROOT / "ext" / "ledger"
+UNITS = sorted((ROOT / "ext").glob("*/_*.pyx"))
 FORBIDDEN = re.compile(r"\b(PyGILState_\w+|__Pyx_ErrOccurredWithGIL|__Pyx_WriteUnraisable|__Pyx_AddTraceback|Py_\w+|Py[A-Z]\w+_\w+)\b")
 HARMLESS = {"Py_ssize_t", "Py_UNREACHABLE"}
 
-
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The ledger's C, generated anew."""
-    target = tmp_path_factory.mktemp("generated") / "_ledger.c"
-    command = [sys.executable, "-m", "cython", "-3", "-I", "ext", "-I", "ext/ledger", "ext/ledger/_ledger.pyx", "-o", str(target)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return target.read_text()
+every_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 
 
-def request_path_functions() -> list[str]:
-    """Every function of the ledger that is declared to run without the GIL."""
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One of the C file: `name` is as in the sources."""
+
+    name: str
+    body: str
+
+
+@cache
+def generated(unit: Path) -> str:
+    """The unit's C, generated anew."""
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / f"{unit.stem}.c"
+        folders = ["ext", *(str(one.parent) for one in UNITS)]
+        places = [word for one in folders for word in ("-I", one)]
+        command = [sys.executable, "-m", "cython", "-3", *places, str(unit), "-o", str(target)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        return target.read_text()
+
+
+def request_path_functions(unit: Path) -> list[str]:
+    """Every function of a unit that is declared to run without the GIL."""
     names = []
-    for source in sorted(LEDGER.glob("*.pxi")):
+    for source in sorted([unit, *unit.parent.glob("*.pxi")]):
         names += re.findall(r"^cdef (?:inline )?[\w* ]+?[ *](\w+)\([^)]*\) noexcept nogil:", source.read_text(), re.MULTILINE)
     return names
 
 
-def bodies(code: str) -> dict[str, str]:
-    """C name -> body, of every function that stands in the file."""
-    found = {}
-    for match in re.finditer(r"^(?:static |CYTHON_INLINE )+[^;{}=]*?(__pyx_f_\w+)\([^;{}]*\) \{\n(.*?)^\}", code, re.MULTILINE | re.DOTALL):
-        found[match[1]] = re.sub(r"/\*.*?\*/", "", match[2], flags=re.DOTALL)
-    return found
+@cache
+def functions(unit: Path) -> tuple[Function, ...]:
+    """Every function that stands in the unit's C."""
+    found = []
+    prefix = rf"__pyx_f_(?:6broker_)?{len(unit.stem)}{unit.stem}_"
+    pattern = rf"^(?:static |CYTHON_INLINE )+[^;{{}}=]*?{prefix}(\w+)\([^;{{}}]*\) \{{\n(.*?)^\}}"
+    for match in re.finditer(pattern, generated(unit), re.MULTILINE | re.DOTALL):
+        found.append(Function(match[1], re.sub(r"/\*.*?\*/", "", match[2], flags=re.DOTALL)))
+    return tuple(found)
 
 
-def test_no_function_of_the_request_path_touches_python(generated: str) -> None:
-    names = request_path_functions()
-    assert len(names) > 100, "the pattern no longer finds the functions"
-    code = bodies(generated)
-    guilty = {}
-    for name in names:
-        (body,) = [text for c_name, text in code.items() if c_name.endswith(f"_ledger_{name}")] or [None]
-        assert body is not None, f"{name} is not in the generated C"
-        words = set(FORBIDDEN.findall(body)) - HARMLESS
-        if words:
-            guilty[name] = sorted(words)
-    assert guilty == {}
+@every_unit
+def test_no_function_of_the_request_path_touches_python(unit: Path) -> None:
+    names = request_path_functions(unit)
+    assert len(names) > 15, "the pattern no longer finds the functions"
+    bodies = {one.name: one.body for one in functions(unit)}
+    assert [name for name in names if name not in bodies] == [], "these are not in the generated C"
+    guilty = {name: sorted(set(FORBIDDEN.findall(bodies[name])) - HARMLESS) for name in names}
+    assert {name: words for name, words in guilty.items() if words} == {}
 
 
-def test_a_function_that_needs_python_would_be_found(generated: str) -> None:
-    code = bodies(generated)
-    reading = next(text for name, text in code.items() if name.endswith("_ledger__pool_view"))
-    assert FORBIDDEN.search(reading)
+@every_unit
+def test_a_function_that_needs_python_would_be_found(unit: Path) -> None:
+    request_path = set(request_path_functions(unit))
+    others = [one for one in functions(unit) if one.name not in request_path]
+    assert others, "every unit has a Python face with functions of its own"
+    assert any(FORBIDDEN.search(one.body) for one in others)
