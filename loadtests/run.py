@@ -72,8 +72,15 @@ def own_finding(scenario: Scenario, user_count: int, seconds: int) -> Finding:
 def foreign_finding(scenario: Scenario, target: str, user_count: int, seconds: int) -> Finding:
     """A scenario against a broker that runs already, with whatever seats it has."""
     run = run_locust(scenario, target, REPORTS, user_count=user_count, seconds=seconds)
-    note = f"against {target}: the broker's own counters were not compared"
-    return Finding(run, general_objections(run, is_own=False), (note,))
+    return Finding(run, general_objections(run, is_own=False), foreign_notes(run, target))
+
+
+def foreign_notes(run: Run, target: str) -> tuple[str, ...]:
+    """What must be known of a run against a broker that is not ours, lest its numbers be taken for more than they are."""
+    notes = [f"against {target}: the broker's own counters were not compared"]
+    if not run.scenario.expects_denials and (denied_count := run.count_of("denied")):
+        notes.append(f"{denied_count} calls were denied: that broker has fewer seats than users, so this says little")
+    return tuple(notes)
 
 
 def general_objections(run: Run, *, is_own: bool = True) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.locust_process import Row, Run, percentile, run_locust
-from loadtests.run import general_objections
+from loadtests.run import foreign_notes, general_objections
 from loadtests.scenarios import BY_NAME, SCENARIOS
 from tests.house.source_tree import ROOT
 
@@ -68,6 +68,13 @@ def test_a_run_without_calls_is_an_objection() -> None:
 def test_denials_where_there_were_seats_for_all_are_an_objection() -> None:
     run = run_of(row("granted", "Open platform"), row("denied", "Open platform: no_free_seats"), scenario="steady_renew")
     assert any("seats for all" in text for text in general_objections(run))
+
+
+def test_a_broker_with_too_few_seats_for_the_question_is_noted() -> None:
+    full = run_of(row("granted", "Open platform"), row("denied", "Open platform: no_free_seats", 3), scenario="steady_renew")
+    assert general_objections(full, is_own=False) == ()
+    assert any("3 calls were denied" in text for text in foreign_notes(full, "127.0.0.1:1"))
+    assert len(foreign_notes(run_of(row("granted", "Open platform"), scenario="steady_renew"), "127.0.0.1:1")) == 1
 
 
 @pytest.mark.parametrize(("part", "expected_ms"), [(0.0, 1), (0.5, 1), (0.51, 2), (0.99, 10), (1.0, 10)])
