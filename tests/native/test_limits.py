@@ -13,7 +13,7 @@ PXD = Path(__file__).resolve().parents[2] / "ext" / "limits.pxd"
 def declared() -> dict[str, int]:
     """Every bound of ext/limits.pxd."""
     text = PXD.read_text()
-    plain = re.findall(r"^    ([A-Z_]+) = (\d+)", text, re.MULTILINE)
+    plain = re.findall(r"^    ([A-Z][A-Z0-9_]+) = (\d+)", text, re.MULTILINE)
     large = re.findall(r"#define USHER_([A-Z_]+) (\d+)LL", text)
     return {name: int(number) for name, number in plain + large}
 
