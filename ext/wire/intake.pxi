@@ -6,7 +6,7 @@
 # FAULT_NONE or the fault, which stands in `error` with its facts. `room` holds WIRE_TEXT_ROOM bytes and lives as long as
 # the command.
 
-cdef inline uint8_t refuse(WireError* error, uint8_t fault, uint64_t number) noexcept nogil:
+cdef inline uint8_t mark_fault(WireError* error, uint8_t fault, uint64_t number) noexcept nogil:
     error.fault = fault
     error.number = number
     return fault
@@ -43,7 +43,7 @@ cdef inline int64_t duration_of(const DurationParts* parts) noexcept nogil:
 
 cdef inline uint8_t take_nonce(const Span* nonce, Extras* extras, WireError* error) noexcept nogil:
     if nonce.size > CLIENT_NONCE_SIZE_MAX:
-        return refuse(error, FAULT_CLIENT_NONCE, nonce.size)
+        return mark_fault(error, FAULT_CLIENT_NONCE, nonce.size)
     extras.nonce_size = <uint8_t>nonce.size
     if nonce.size:
         memcpy(extras.nonce, nonce.bytes, nonce.size)
@@ -142,17 +142,17 @@ cdef void put_items(Command* command, uint8_t* target, const ItemSpans* items) n
 cdef uint8_t check_open(const OpenSpans* spans, Extras* extras, WireError* error) noexcept nogil:
     """What the ledger will not see."""
     if spans.request_id.size != REQUEST_ID_SIZE:
-        return refuse(error, FAULT_REQUEST_ID, spans.request_id.size)
+        return mark_fault(error, FAULT_REQUEST_ID, spans.request_id.size)
     if not is_duration(&spans.ttl):
-        return refuse(error, FAULT_TTL, 0)
+        return mark_fault(error, FAULT_TTL, 0)
     if not is_duration(&spans.wait_limit):
-        return refuse(error, FAULT_WAIT_LIMIT, 0)
+        return mark_fault(error, FAULT_WAIT_LIMIT, 0)
     if take_nonce(&spans.client_nonce, extras, error):
         return error.fault
     if spans.identifier_count > MACHINE_IDENTIFIER_COUNT_MAX:
-        return refuse(error, FAULT_IDENTIFIER_COUNT, spans.identifier_count)
+        return mark_fault(error, FAULT_IDENTIFIER_COUNT, spans.identifier_count)
     if spans.is_identifier_too_long:
-        return refuse(error, FAULT_IDENTIFIER_SIZE, 0)
+        return mark_fault(error, FAULT_IDENTIFIER_SIZE, 0)
     return FAULT_NONE
 
 
@@ -172,7 +172,7 @@ cdef uint8_t open_intake(
     else:
         parse_open(&reader, &spans)
     if reader.is_bad:
-        return refuse(error, FAULT_MESSAGE, 0)
+        return mark_fault(error, FAULT_MESSAGE, 0)
     if check_open(&spans, extras, error):
         return error.fault
     extras.wait_limit = duration_of(&spans.wait_limit)
@@ -197,12 +197,12 @@ cdef uint8_t check_unasked(const Command* command, WireError* error) noexcept no
     cdef const Names* names = &command.names
     cdef uint32_t i
     if command.invalid and command.invalid != INVALID_IDENTITY:
-        return refuse(error, FAULT_FIELD, command.invalid)
+        return mark_fault(error, FAULT_FIELD, command.invalid)
     if names.count == 0 or command.optional == (1u << names.count) - 1:
-        return refuse(error, FAULT_FIELD, INVALID_PRODUCTS)
+        return mark_fault(error, FAULT_FIELD, INVALID_PRODUCTS)
     for i in range(names.count):
         if is_name_repeated(names, i):
-            return refuse(error, FAULT_FIELD, INVALID_PRODUCTS)
+            return mark_fault(error, FAULT_FIELD, INVALID_PRODUCTS)
     return FAULT_NONE
 
 
@@ -219,9 +219,9 @@ cdef uint32_t first_required(const Command* command) noexcept nogil:
 
 cdef inline uint8_t take_renewal(const RenewSpans* spans, Command* command, Extras* extras, WireError* error) noexcept nogil:
     if spans.session_id.size != SESSION_ID_SIZE:
-        return refuse(error, FAULT_SESSION_ID, spans.session_id.size)
+        return mark_fault(error, FAULT_SESSION_ID, spans.session_id.size)
     if spans.change_version < 0:
-        return refuse(error, FAULT_CHANGE_VERSION, 0)
+        return mark_fault(error, FAULT_CHANGE_VERSION, 0)
     memcpy(command.session_id, spans.session_id.bytes, SESSION_ID_SIZE)
     command.change_version = <uint64_t>spans.change_version
     extras.active = spans.active
@@ -237,15 +237,15 @@ cdef uint8_t renew_intake(const uint8_t* data, uint32_t size, Command* command, 
     reader_begin(&reader, data, size)
     parse_renew(&reader, &spans)
     if reader.is_bad:
-        return refuse(error, FAULT_MESSAGE, 0)
+        return mark_fault(error, FAULT_MESSAGE, 0)
     return take_renewal(&spans, command, extras, error)
 
 
 cdef uint8_t take_ids(const InSessionSpans* spans, Command* command, WireError* error) noexcept nogil:
     if spans.session_id.size != SESSION_ID_SIZE:
-        return refuse(error, FAULT_SESSION_ID, spans.session_id.size)
+        return mark_fault(error, FAULT_SESSION_ID, spans.session_id.size)
     if spans.request_id.size != REQUEST_ID_SIZE:
-        return refuse(error, FAULT_REQUEST_ID, spans.request_id.size)
+        return mark_fault(error, FAULT_REQUEST_ID, spans.request_id.size)
     memcpy(command.session_id, spans.session_id.bytes, SESSION_ID_SIZE)
     memcpy(command.request_id, spans.request_id.bytes, REQUEST_ID_SIZE)
     return FAULT_NONE
@@ -270,7 +270,7 @@ cdef uint8_t in_session_intake(
         USHER_ASSERT(message == MESSAGE_CLOSE)
         parse_close(&reader, &spans)
     if reader.is_bad:
-        return refuse(error, FAULT_MESSAGE, 0)
+        return mark_fault(error, FAULT_MESSAGE, 0)
     if take_ids(&spans, command, error) or take_nonce(&spans.client_nonce, extras, error):
         return error.fault
     if message == MESSAGE_ACQUIRE:
@@ -278,7 +278,7 @@ cdef uint8_t in_session_intake(
         salt_command(secret, extras, NULL, 0, command)
     elif message == MESSAGE_RELEASE:
         if not 1 <= spans.product.size <= PRODUCT_SIZE_MAX:
-            return refuse(error, FAULT_PRODUCT, 0)
+            return mark_fault(error, FAULT_PRODUCT, 0)
         put_name(command, room, &spans.product)
     return FAULT_NONE
 
@@ -305,16 +305,16 @@ cdef void parse_keep_alive(Reader* reader, uint32_t* renewal_count, WireError* e
                 check_renewal(&spans, renewal_count[0], error)
             renewal_count[0] += 1
         elif is_span(&field, 2) and field.span.size != SESSION_ID_SIZE and found.fault == FAULT_NONE:
-            refuse(&found, FAULT_FORGET, field.span.size)
+            mark_fault(&found, FAULT_FORGET, field.span.size)
     if error.fault == FAULT_NONE and found.fault:
-        refuse(error, found.fault, found.number)
+        mark_fault(error, found.fault, found.number)
 
 
 cdef void check_renewal(const RenewSpans* spans, uint32_t index, WireError* error) noexcept nogil:
     if spans.session_id.size != SESSION_ID_SIZE:
-        refuse(error, FAULT_SESSION_ID, spans.session_id.size)
+        mark_fault(error, FAULT_SESSION_ID, spans.session_id.size)
     elif spans.change_version < 0:
-        refuse(error, FAULT_CHANGE_VERSION, 0)
+        mark_fault(error, FAULT_CHANGE_VERSION, 0)
     if error.fault:
         error.index = <int32_t>index
 
@@ -328,10 +328,10 @@ cdef uint8_t keep_alive_intake(const uint8_t* data, uint32_t size, KeepAliveItem
     parse_keep_alive(&reader, &items.renewal_count, error)
     if reader.is_bad:
         error.index = -1
-        return refuse(error, FAULT_MESSAGE, 0)
+        return mark_fault(error, FAULT_MESSAGE, 0)
     if items.renewal_count > RENEWALS_PER_MESSAGE_MAX:
         error.index = -1
-        return refuse(error, FAULT_RENEWALS, items.renewal_count)
+        return mark_fault(error, FAULT_RENEWALS, items.renewal_count)
     return error.fault
 
 
@@ -346,7 +346,9 @@ cdef bint next_renewal(KeepAliveItems* items, Command* command, Extras* extras) 
             reader_enter(&items.renewals, &field.span, &inner)
             parse_renew(&inner, &spans)
             command_begin(command, VERB_RENEW, NULL, extras)
-            USHER_ASSERT(not inner.is_bad and take_renewal(&spans, command, extras, &error) == FAULT_NONE)
+            error_begin(&error, MESSAGE_KEEP_ALIVE)
+            take_renewal(&spans, command, extras, &error)
+            USHER_ASSERT(not inner.is_bad and error.fault == FAULT_NONE)
             return True
     return False
 

@@ -63,13 +63,11 @@ cdef inline void put_text(Writer* writer, uint32_t number, const void* text, uin
 
 
 cdef inline void put_duration(Writer* writer, uint32_t number, int64_t duration_ns) noexcept nogil:
-    """google.protobuf.Duration; below zero as verbs/messages.py has it, with nanos that are not negative."""
+    """google.protobuf.Duration. What answers tell is never below zero: the ledger sees to it."""
     cdef const uint8_t* end = writer.at
     cdef int64_t seconds = duration_ns // NS_PER_SECOND
     cdef int64_t nanos = duration_ns - seconds * NS_PER_SECOND
-    if nanos < 0:
-        seconds -= 1
-        nanos += NS_PER_SECOND
+    USHER_ASSERT(duration_ns >= 0)
     put_number(writer, 2, <uint64_t>nanos)
     put_number(writer, 1, <uint64_t>seconds)
     put_length(writer, number, end)
