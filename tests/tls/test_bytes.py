@@ -18,7 +18,7 @@ from broker.limits import LIMITS
 from broker.model.tls import TlsError, TlsState
 from tests.tls.peers import Client, Files, client_context, connected, feed_all, settle, write_all
 
-FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 LARGE_SIZE = 3_000_000
 
