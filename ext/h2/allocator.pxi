@@ -23,9 +23,10 @@ cdef void* counted_malloc(size_t size, void* user_data) noexcept nogil:
 
 cdef void counted_free(void* address, void* user_data) noexcept nogil:
     cdef Memory* memory = <Memory*>user_data
-    cdef uint8_t* block = <uint8_t*>address - BLOCK_HEAD_SIZE
+    cdef uint8_t* block
     if address == NULL:
         return
+    block = <uint8_t*>address - BLOCK_HEAD_SIZE
     USHER_ASSERT(memory.count > 0 and memory.size >= (<size_t*>block)[0])
     memory.size -= (<size_t*>block)[0]
     memory.count -= 1
