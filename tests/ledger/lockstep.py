@@ -24,7 +24,7 @@ from tests.ledger.operations import Operation, Settings
 from tests.ledger.outcomes import Pair, Snapshot, pairs_of
 from tests.ledger.sides import LedgerSide, ModelSide, Readings, Result, Side
 
-READ_EVERY = 97
+READ_EVERY = 199
 TOLD_OPERATION_COUNT = 12
 MakeSide = Callable[[Settings], Side]
 

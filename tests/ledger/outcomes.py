@@ -45,7 +45,7 @@ class Snapshot(NamedTuple):
             model.totals["events_full_total"],
             model.memory.request_count,
             model.memory.denial_count,
-            sum(count.pending_count for count in model.denial_counts.pending()),
+            model.denial_counts.pending_total(),
             model.clock.stall_total,
             model.clock.raw_ns,
             tuple([source.state for source in model.capacity.sources.values()]),
@@ -65,7 +65,10 @@ def pairs_of(
         found.update(_of_event(operation, event, events[max(0, index - 1) : index + 2]))
     words: Iterable[str]
     if isinstance(result, Answer):
-        words = [*_of_answer(operation, result), *_of_starts(operation, events, result)]
+        words = [
+            *_of_answer(operation, result),
+            *(_of_starts(operation, events, result) if result.leases else ()),
+        ]
     elif operation.name == "advance":
         words = _of_advance(before, after, bool(result), model)
     else:

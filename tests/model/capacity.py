@@ -108,9 +108,13 @@ class Capacity:
 
     def pass_sources(self) -> None:
         """What the passing of raw time does to them, in the order of their numbers."""
-        for number in sorted(self.sources):
+        now_ns = self._clock.raw_ns
+        present = [
+            number for number, source in self.sources.items() if source.state is not SourceState.ABSENT
+        ]
+        for number in sorted(present):
             source = self.sources[number]
-            if source.state is SourceState.PROVEN and self._clock.raw_ns >= source.proven_until_ns:
+            if source.state is SourceState.PROVEN and now_ns >= source.proven_until_ns:
                 before = self.seats(source.pool)
                 source.state = SourceState.LAPSED
                 self._tell_change(source.pool, before, source.cause)

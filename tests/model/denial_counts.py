@@ -54,6 +54,11 @@ class DenialCounts:
             if count.pending_count:
                 yield count
 
+    def pending_total(self) -> int:
+        """Denials that were only counted and not told yet."""
+        counts = [product.denials.pending_count for product in self._capacity.products]
+        return sum(counts) + self._capacity.unknown_denials.pending_count
+
     def due(self) -> Iterator[DenialCount]:
         """Those of an earlier second."""
         return (count for count in self.pending() if count.second < self._second)

@@ -54,8 +54,9 @@ class PassageIntents:
         self.advance()
 
     def _denials_of_a_second(self, name: str, holder: Holder) -> None:
+        asked = self._clients.open_arguments(holder, [(name, False)])
         for _ in range(self._rng.randint(*STORM_COUNT)):
-            self._desk.put("open", self._clients.open_arguments(holder, [(name, False)]))
+            self._desk.put("open", asked | {"request_id": self._desk.request_id()})
 
     def quiet(self) -> None:
         """Nobody comes for so long that all denials are forgotten."""
