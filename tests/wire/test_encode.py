@@ -10,7 +10,7 @@ import pytest
 
 from broker import _wire
 from broker.model.answers import Answer, DenialView
-from broker.model.words import Bound, DenialReason, EndReason, InvalidField, Status
+from broker.model.words import Bound, DenialReason, EndReason, InvalidField, LeaseState, Status
 from broker.v1 import sessions_pb2, types_pb2
 from broker.verbs.errors import VerbError, to_rpc_status
 from broker.verbs.keep_alive import _cut
@@ -30,6 +30,7 @@ from tests.wire.material import INT32, NAMES, answer, denial, fence, lease, nano
 RENEW_GRACE_NS = 10 * 10**9
 SETTINGS = SessionSettings(ttl_ns=60 * 10**9, renew_grace_ns=RENEW_GRACE_NS)
 OFFER_HOLD_NS = 10 * 10**9
+FILL_COUNT = 1095
 
 SUCCESSES = {
     "OpenRequest": (Status.GRANTED, Status.DENIED, Status.ENDED),
@@ -225,6 +226,23 @@ def test_the_results_of_a_stream_are_cut_and_written_like_the_verbs(count: int) 
     assert _wire.encode_keep_alive(results) == expected
     assert len(expected) > 1 or count < 256
     assert max(map(len, expected)) <= 64 * 1024
+
+
+def test_a_message_of_a_stream_is_filled_to_the_last_byte_as_the_verbs_fill_it() -> None:
+    plain = Answer(status=Status.RENEWED, fence=1 << 40, ttl_ns=60 * 10**9, change_version=1)
+    one = replace(lease(random.Random(67)), state=LeaseState.ACTIVE)
+    # 56 bytes each.
+    fill = [(bytes(32), 1 << 40, plain, -1)] * FILL_COUNT
+    filling = [result_by_verbs(*fill[0])] * len(fill)
+    counts = []
+    for size in range(1, 33):
+        last = (bytes(32), 1 << 40, replace(plain, leases=(replace(one, product="x" * size), replace(one, product="p"))), -1)
+        parts = list(_cut([*filling, result_by_verbs(*last)]))
+        assert list(map(len, _wire.encode_keep_alive([*fill, last]))) == [
+            sessions_pb2.KeepAliveResponse(results=part).ByteSize() for part in parts
+        ]
+        counts.append(len(parts))
+    assert set(counts) == {1, 2}, "the boundary was not met"
 
 
 def test_notices_are_what_protobuf_writes() -> None:
