@@ -53,8 +53,8 @@ class Lockstep:
     def __init__(self, settings: Settings, make_ledger: MakeSide = LedgerSide) -> None:
         self.settings = settings
         self._ledger = make_ledger(settings)
-        self._model_side = ModelSide(settings)
-        self.model = self._model_side.model
+        self.model_side = ModelSide(settings)
+        self.model = self.model_side.model
         self._client_auditor = ClientAuditor(settings)
         self._log_auditor = LogAuditor()
         self._snapshot = Snapshot.of(self.model)
@@ -80,7 +80,7 @@ class Lockstep:
             self.read(operation.now_ns)
             return None, None
         got = self._ledger.apply(operation)
-        return self._model_side.apply(operation), got
+        return self.model_side.apply(operation), got
 
     def _audit(self, operation: Operation, result: Result) -> None:
         try:
@@ -91,7 +91,7 @@ class Lockstep:
     def drain(self, size_max: int) -> None:
         """Takes events from both and compares them."""
         has_all = self.model.log.dropped_total == 0
-        expected = self._model_side.drain(size_max)
+        expected = self.model_side.drain(size_max)
         got = self._ledger.drain(size_max)
         if expected != got:
             raise Difference(f"events differ: {_first_difference(expected, got)}")
@@ -103,10 +103,10 @@ class Lockstep:
     def read(self, now_ns: int) -> None:
         """Compares all products, pools, counters and sessions, and when something is next due."""
         self._client_auditor.pass_time(now_ns)
-        expected, got = self._model_side.readings(now_ns), self._ledger.readings(now_ns)
-        for line in _differences(expected, got):
+        expected, got = self.model_side.readings(now_ns), self._ledger.readings(now_ns)
+        for line in differences(expected, got):
             raise Difference(line)
-        next_ns, next_ns_max = self._ledger.next_due_ns(now_ns), self._model_side.next_due_ns(now_ns)
+        next_ns, next_ns_max = self._ledger.next_due_ns(now_ns), self.model_side.next_due_ns(now_ns)
         if next_ns > next_ns_max:
             raise Difference(f"next due at {next_ns}, too late for what is due at {next_ns_max}")
 
@@ -124,7 +124,8 @@ def _first_difference(expected: Sequence[Any], got: Sequence[Any]) -> str:
     return f"only {who} has\n  {longer[min(len(expected), len(got))]}"
 
 
-def _differences(expected: Readings, got: Readings) -> Iterator[str]:
+def differences(expected: Readings, got: Readings) -> Iterator[str]:
+    """In words, what the second one has otherwise of what the first one names."""
     for sort, mine in expected.items():
         theirs = got[sort]
         if len(mine) != len(theirs):

@@ -91,55 +91,60 @@ class LedgerSide:
     """The compiled ledger. `extension` is the module to test, in the place of the built one."""
 
     def __init__(self, settings: Settings, extension: Path | None = None) -> None:
-        self._ledger = ledger_class(extension)(
+        self.ledger = ledger_class(extension)(
             broker_id=BROKER_ID, secret=SECRET, generation=GENERATION, **settings.arguments
         )
         self.book = SessionBook()
         self._ids: dict[int, bytes] = {}
         for pool in settings.pools:
-            self._ledger.declare_pool(pool.product, pool.terms, pool.is_emulated)
+            self.ledger.declare_pool(pool.product, pool.terms, pool.is_emulated)
 
     def apply(self, operation: Operation) -> Result:
+        session_id, fence = self.session_of(operation)
+        result = _call(self.ledger, operation, session_id, fence)
+        return self.noted(operation, result) if isinstance(result, Answer) else result
+
+    def session_of(self, operation: Operation) -> tuple[bytes, int]:
+        """The id and the fence of the session that an operation is about."""
         fence = self.book.fence_of(operation)
         session_id = self._ids.get(fence, FORGED_ID)
-        if operation.is_forged:
-            session_id, fence = _forge(session_id), 0
-        result = _call(self._ledger, operation, session_id, fence)
-        if operation.name != "open":
-            return result  # type: ignore[no-any-return]
-        self.book.note(operation, result)
-        return self._checked(result)
+        return (_forge(session_id), 0) if operation.is_forged else (session_id, fence)
 
-    def _checked(self, answer: Answer) -> Answer:
+    def noted(self, operation: Operation, answer: Answer) -> Answer:
+        """An answer with the model's session id, after a look at its own."""
         if answer.status is not Status.GRANTED:
             return answer
+        self.book.note(operation, answer)
         session_id = self._ids.setdefault(answer.fence, answer.session_id)
         assert answer.session_id == session_id, "a replay gave another session id"
-        assert self._ledger.session_fence(session_id) == answer.fence, "an id that is not of its fence"
+        assert self.ledger.session_fence(session_id) == answer.fence, "an id that is not of its fence"
         return dataclasses.replace(answer, session_id=session_id_of(answer.fence))
 
     def drain(self, size_max: int) -> list[Event]:
-        return list(decode_events(self._ledger.drain_events(size_max)))
+        return list(decode_events(self.ledger.drain_events(size_max)))
 
     def next_due_ns(self, now_ns: int) -> int:
-        return self._ledger.next_due_ns(now_ns)  # type: ignore[no-any-return]
+        return self.ledger.next_due_ns(now_ns)  # type: ignore[no-any-return]
 
     def readings(self, now_ns: int) -> Readings:
         sessions = self._sessions(now_ns)  # first: of the readings only this one lets time pass
         return {
-            "products": self._ledger.products(),
-            "pools": self._ledger.pools(),
-            "counters": [self._ledger.counters()],
+            "products": self.ledger.products(),
+            "pools": self.ledger.pools(),
+            "counters": [self.ledger.counters()],
             "sessions": sessions,
         }
 
     def _sessions(self, now_ns: int) -> list[Any]:
-        """All pages, which come in no stated order, by fence."""
-        page, cursor = self._ledger.sessions(now_ns, 0, 7)
+        """All pages, which come in no stated order, by fence; and each session as it is found by itself."""
+        page, cursor = self.ledger.sessions(now_ns, 0, 7)
         found = list(page)
         while cursor:
-            page, cursor = self._ledger.sessions(now_ns, cursor, 7)
+            page, cursor = self.ledger.sessions(now_ns, cursor, 7)
             found += page
+        for view in found:
+            place = self.ledger.session_place(self._ids[view.fence])
+            assert self.ledger.find_session(now_ns, view.fence, place) == view, "found otherwise than listed"
         return sorted(found, key=lambda view: view.fence)
 
 

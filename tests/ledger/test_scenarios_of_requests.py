@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.model.words import Bound, DenialReason, EndReason, InvalidField, Status
-from tests.ledger.scene import SECOND_NS, Scene, Stage, lease_on
+from tests.ledger.scene import SECOND_NS, Scene, Stage, compiled_ledger, lease_on
 
 
 # --- 11: request_id ------------------------------------------------------------------------------------------------
@@ -94,6 +94,17 @@ def test_at_the_bound_on_remembered_requests_new_ones_are_refused_and_none_is_fo
     assert (refused.status, refused.detail) == (Status.OVERLOADED, Bound.REMEMBERED_REQUESTS)
     assert scene.open("ann", request_id=request_id).session_id == first.session_id
     assert scene.seats_in_use() == 2
+
+
+def test_without_room_for_its_texts_a_session_is_refused_and_nothing_changes() -> None:
+    scene = Scene(compiled_ledger, text_size_max=1_024)
+    scene.fill(1_000)
+    granted_count = 0
+    while (answer := scene.open(f"user{granted_count}", label=b"l" * 64)).status is Status.GRANTED:
+        granted_count += 1
+    assert (answer.status, answer.detail) == (Status.OVERLOADED, Bound.TEXT)
+    assert 0 < granted_count < 20
+    assert scene.seats_in_use() == granted_count
 
 
 # --- 12: instance_id -----------------------------------------------------------------------------------------------
