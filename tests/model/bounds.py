@@ -45,11 +45,12 @@ def wrong_field(holder: Holder, products: Items, ttl_ns: int, priority: int) -> 
 
 
 def are_products_wrong(products: Items) -> bool:
-    """None, too many, a bad id, the same twice, or only optional ones."""
-    names = [name for name, _ in products]
-    return (
-        not 1 <= len(names) <= ITEM_COUNT_MAX
-        or any(not 1 <= len(name.encode()) <= PRODUCT_SIZE_MAX for name in names)
-        or len(set(names)) < len(names)
-        or all(is_optional for _, is_optional in products)
-    )
+    """None, too many, the same twice, a bad id, or only optional ones."""
+    if not 1 <= len(products) <= ITEM_COUNT_MAX:
+        return True
+    names = {name for name, _ in products}
+    sizes = [len(name.encode()) for name in names]
+    is_twice = len(names) < len(products)
+    is_bad_id = min(sizes) < 1 or max(sizes) > PRODUCT_SIZE_MAX
+    is_any_required = False in [is_optional for _, is_optional in products]
+    return is_twice or is_bad_id or not is_any_required
