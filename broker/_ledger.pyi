@@ -1,8 +1,8 @@
 """The compiled ledger: sessions, charges, leases, pools, deadlines. No I/O, no clock, no random source.
 
 Every `now_ns` is CLOCK_MONOTONIC in nanoseconds, given by the caller. Each method may be called from any
-thread; it lets the GIL go before it takes the ledger's one mutex. The rules stand in the head comment of
-ext/ledger/_ledger.pyx.
+thread; it lets the GIL go before it takes the ledger's one mutex. The rules stand in
+ext/ledger/RULES.md.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def siphash(secret: bytes, data: bytes) -> bytes:
 class Ledger:
     """The truth about seats. One per broker.
 
-    `broker_id` 8 bytes, `secret` 16 bytes (signs session ids and keys all hashes), `generation` 1..2**24-1.
+    `broker_id` 8 bytes, `secret` 16 bytes (signs session ids and keys all hashes), `generation` 1..2**23-1.
     Sizes are counts of records; memory is only touched as they fill. ValueError names a wrong argument.
     """
 

@@ -30,7 +30,7 @@ from broker.errors import AlreadyRunning, DataDirectoryError
 LOCK_FILE, BROKER_ID_FILE, SECRET_FILE = "lock", "broker.id", "secret"
 GENERATION_FILE, TOKEN_FILE, RUN_FILE = "generation", "admin.token", "running.json"
 BROKER_ID_SIZE, SECRET_SIZE, TOKEN_SIZE = 8, 16, 32
-GENERATION_MAX = 2**24 - 1
+GENERATION_MAX = 2**23 - 1
 TEXT_SIZE_MAX = 4096
 
 _Value = TypeVar("_Value")
