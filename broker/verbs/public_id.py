@@ -11,7 +11,7 @@ import re
 
 _COUNTER_BITS = 40
 _COUNTER_MASK = (1 << _COUNTER_BITS) - 1
-_GENERATION_MAX = (1 << 24) - 1
+_GENERATION_MAX = (1 << 23) - 1
 _FORM = re.compile(r"([1-9][0-9]{0,7})\.([1-9][0-9]{0,12})", re.ASCII)
 
 
