@@ -1,0 +1,76 @@
+"""The data plane: gRPC for client apps, from the socket to the ledger and back, without the GIL."""
+
+from broker._ledger import Ledger
+from broker.model.listener import ListenerCounters
+
+class ServerContext:
+    """What TLS connections are made from, as broker._tls.ServerContext."""
+
+    certificate_path: object
+    private_key_path: object
+    client_ca_path: object
+    warnings: tuple[str, ...]
+
+    def __init__(self, certificate_path: object, private_key_path: object, client_ca_path: object = None) -> None:
+        """Reads the PEM files. ConfigError says what is wrong with which."""
+
+    def reload(self) -> None:
+        """Reads them again, for connections to come. ConfigError leaves everything as it was. From any thread."""
+    @property
+    def is_mutual(self) -> bool: ...
+    @property
+    def connection_count(self) -> int: ...
+
+class Listener:
+    """Serves broker.v1.Sessions and grpc.health.v1.Health on one listening socket with one or more loops.
+
+    Each loop is run by a thread of its own that calls `run` once; all other methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        listening_fd: int,
+        *,
+        thread_count: int = 1,
+        tls: ServerContext | None = None,
+        renew_grace_ns: int,
+        connections_max: int = ...,
+        streams_max: int = ...,
+        handshake_ns: int = ...,
+        headers_ns: int = ...,
+        body_ns: int = ...,
+        idle_ns: int = ...,
+        write_ns: int = ...,
+        drain_ping_ns: int = ...,
+        is_ticking: bool = True,
+        is_holding: bool = False,
+    ) -> None:
+        """Makes the loops and begins nothing. `listening_fd` is bound, listening or not, and stays the caller's; it must be open
+        until all loops have ended. OSError, MemoryError, or ValueError for values beyond their bounds."""
+
+    def run(self, number: int) -> None:
+        """Serves until drained or stopped. Blocks without the GIL, with all signals blocked in the calling thread."""
+
+    def set_serving(self, is_serving: bool) -> None:
+        """What health answers. Begins with False."""
+
+    def drain(self, grace_ns: int) -> None:
+        """Takes no new connection, asks every peer to go (GOAWAY), ends the streams with UNAVAILABLE, DRAINING, serves the calls
+        under way, and cuts what is left after the grace. Then the loops end. Again: the sooner end counts."""
+
+    def stop(self) -> None:
+        """Ends the loops at once."""
+
+    def wake(self) -> None:
+        """Makes the loops look at once: something may be due that was not."""
+
+    def commit(self, position: int) -> None:
+        """With is_holding: answers whose events end at or before the position may leave."""
+    @property
+    def position(self) -> int:
+        """The newest position that an answer waits for."""
+
+    def counters(self) -> ListenerCounters: ...
+    def last_states(self) -> str:
+        """A line for each loop: what it did last."""
