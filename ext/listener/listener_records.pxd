@@ -78,14 +78,24 @@ cdef struct Slip:                   # beside a command in the batch
     uint8_t is_last                 # of its KeepAlive message
     Extras extras
 
-cdef struct HeldAnswer:             # waits until the events behind `position` are committed
-    HeldAnswer* next
+cdef struct HeldAnswer:             # waits until the events behind `position` are committed; `size` + `text_size` bytes follow
     uint64_t position
+    int64_t received
     Caller caller
-    uint32_t status                 # gRPC's; of a single call, or of a stream that ends
     uint32_t size                   # of the message, or of the status details
-    uint32_t text_size              # of the status message
+    uint16_t text_size              # of the status message
+    uint8_t status                  # gRPC's; with is_end
+    uint8_t has_message
     uint8_t is_end                  # the call ends with it
+    uint8_t method
+    uint8_t outcome                 # counted when it leaves; NOT_COUNTED: it was counted
+
+cdef struct HeldBlock:              # a piece of the line of held answers, which lie in it one behind the other
+    HeldBlock* next
+    uint32_t head
+    uint32_t fill
+    uint32_t capacity
+    uint32_t reserved
     # the bytes follow
 
 cdef struct CallTotals:
@@ -101,8 +111,9 @@ cdef struct Service:
     Workspace space
     uint32_t count
     uint64_t position               # of the events behind the last batch
-    HeldAnswer* first_held
-    HeldAnswer* last_held
+    HeldBlock* first_held           # the oldest first
+    HeldBlock* last_held
+    HeldBlock* spare_held           # an empty one, kept
     uint64_t held_count
     uint64_t held_size
     void* streams                   # StreamTable of streams.pxi
