@@ -55,7 +55,7 @@ cdef enum:
     # --- one HTTP/2 connection: defaults, and ceilings of what is configurable ------------------------------
     H2_METHODS_MAX = 64
     H2_METHOD_PATH_SIZE_MAX = 128
-    H2_STREAMS_DEFAULT = 1024       # concurrent calls
+    H2_STREAMS_DEFAULT = 256        # concurrent calls; nghttp2 keeps its map of them: 1,024 would leave 63 KiB after a burst
     H2_STREAMS_CEILING = 65535      # slots have 16 bits to spare in a name
     H2_MESSAGE_SIZE_DEFAULT = 262144
     H2_MESSAGE_SIZE_CEILING = 67108864
@@ -74,6 +74,22 @@ cdef enum:
     H2_SETTINGS_BURST = 16          # one a second beyond it
     H2_RESETS_BURST = 512           # 64 a second beyond it; each call that ends well gives one back
     H2_NOISE_BURST = 4096           # frames that move nothing; 512 a second beyond, four more a frame of ours
+
+    # --- the listener: defaults, and ceilings of what is configurable -------------------------------------------
+    LOOPS_MAX = 16                  # threads of one listener
+    CONNECTIONS_DEFAULT = 65536     # of all loops together
+    CONNECTIONS_CEILING = 1048576
+    LOOP_READ_SIZE = 65536          # read from one connection in one round
+    LOOP_SEND_SIZE = 65536          # handed to a socket at once
+    LOOP_SENDS_MAX = 16             # of one connection in one round
+    LOOP_READY_MAX = 256            # ready descriptors looked at in one round
+    ACCEPTS_MAX = 64                # in one round
+    MAILBOX_MAX = 4096              # connections on their way to another loop
+    PEER_WAITING_SIZE_MAX = 524288  # what a socket has not taken; nothing is read meanwhile
+    HELD_ANSWERS_MAX = 65536        # of one loop, waiting for the committer; at the bound nothing is read
+    HELD_SIZE_MAX = 67108864
+    HEALTH_WATCHERS_MAX = 1024      # of one loop
+    HEALTH_SERVICE_SIZE_MAX = 256   # of the name that a health check asks for
 
     # --- one message of Sessions -----------------------------------------------------------------------------
     CLIENT_NONCE_SIZE_MAX = 32

@@ -19,14 +19,13 @@ Times are CLOCK_MONOTONIC in nanoseconds.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from h2_records cimport Connection, H2Events, Server
-from limits cimport BATCH_MAX
+from limits cimport BATCH_MAX, LOOPS_MAX
 from port cimport EventCursor, LedgerPort
 from records cimport Command, Outcome, Workspace
 from tls_records cimport TlsConnection, TlsContext
 from wire cimport Extras
 
 cdef enum:
-    LOOPS_MAX = 16
     METHOD_KEEP_ALIVE = 5           # numbers of the methods as they are registered with h2: Open, Renew, Acquire, Release,
     METHOD_OPEN_WAITING = 6         # Close are 0..4, then these
     METHOD_HEALTH_CHECK = 7

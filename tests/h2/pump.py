@@ -28,7 +28,13 @@ METHODS = {
 NAMES = [path.rpartition("/")[2] for path in METHODS]
 REPEATS = 10
 FAILURE = (5, "no such seat: 100% gone — прости\n", b"\x08\x05\x12\x04gone")
-SETTINGS = {"is_metadata_kept": 1, "message_size_max": 8 << 20, "buffered_size_max": 32 << 20, "memory_size_max": 64 << 20}
+SETTINGS = {
+    "is_metadata_kept": 1,
+    "streams_max": 1024,
+    "message_size_max": 8 << 20,
+    "buffered_size_max": 32 << 20,
+    "memory_size_max": 64 << 20,
+}
 
 
 class Echo:
