@@ -115,7 +115,8 @@ def test_rapid_reset_ends_the_connection(peer: Peer) -> None:
     assert peer.server.totals()["streams"] <= 520  # type: ignore[operator]
 
 
-def test_resets_that_the_server_is_made_to_do_count_as_well(peer: Peer) -> None:
+def test_resets_that_the_server_is_made_to_do_count_as_well() -> None:
+    peer = Peer(streams_max=1024).begin()
     wrong = b"".join(peer.head(stream, headers()) + frame(8, 0, stream, b"\x7f\xff\xff\xff") for stream in range(1, 2001, 2))
     assert flood(peer, wrong, 1) == ("resets", ENHANCE_YOUR_CALM)
 
