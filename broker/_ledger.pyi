@@ -7,7 +7,7 @@ ext/ledger/RULES.md.
 
 from collections.abc import Sequence
 
-from broker.model.answers import Answer
+from broker.model.answers import Answer, LeaseView
 from broker.model.terms import PoolTerms
 from broker.model.views import Counters, PoolView, ProductView, SessionView
 from broker.model.words import EndReason
@@ -44,7 +44,9 @@ class Ledger:
         denials_max: int = ...,
         text_size_max: int = ...,
         event_ring_size: int = ...,
-    ) -> None: ...
+        is_lossy: bool = ...,
+    ) -> None:
+        """is_lossy: a full event ring overwrites its oldest events (which are counted) and refuses nothing: durability "none"."""
 
     # --- products, pools, sources: the control plane -------------------------------------------------
     def declare_product(self, product: str) -> int:
@@ -100,6 +102,9 @@ class Ledger:
     # --- time --------------------------------------------------------------------------------------------
     def advance(self, now_ns: int) -> bool:
         """Does what is due, at most 256 items; whether more is due at once."""
+    def tick(self, now_ns: int) -> tuple[int, int]:
+        """`advance`, and when to call again: now_ns if at once, 5 ms later if what is due finds no room in the event ring. Beside it
+        the position of the events behind it."""
     def next_due_ns(self, now_ns: int) -> int:
         """When `advance` next has something to do, for a sleeping caller; now_ns if at once."""
 
@@ -112,18 +117,29 @@ class Ledger:
         Scans at most 4,096 records a call, so a page may be short or empty before the end."""
     def find_session(self, now_ns: int, fence: int, place: int | None = None) -> SessionView | None:
         """The open session of this fence, or None. Without the place of its id all sessions are looked through, 4,096 at a time."""
+    def peek_session(
+        self, now_ns: int, fence: int, place: int
+    ) -> tuple[tuple[LeaseView, ...] | None, EndReason]:
+        """The leases of an open session; or None and why it ended: NONE if that is forgotten, or if its time is over and
+        nobody has recorded its end yet."""
     def session_fence(self, session_id: bytes) -> int:
         """The fence inside a genuine session id; 0 if it is not one of this broker's. Says nothing of whether it lives."""
     def session_place(self, session_id: bytes) -> int:
         """Where the session of this id stands, for `find_session`; of any id, genuine or not."""
     def drain_events(self, size_max: int = ...) -> bytes:
         """Whole events, oldest first, for broker.model.events.decode_events; empty when there are none."""
+    def read_events(self, position: int, size_max: int = ...) -> tuple[bytes, int, int]:
+        """Whole events from a position on, drained or not, as long as they are kept; the position behind them; and how many
+        bytes of events were overwritten before they were read. Position 0: from the oldest that is kept. Other positions are those
+        that this method, `tick` or `execute` gave; they are bytes of the event stream and only grow."""
+    def port(self) -> object:
+        """The ledger for other compiled modules: a LedgerPort (ext/ledger/port.pxd) in a capsule, which keeps the ledger alive."""
     def memory_size(self) -> int:
         """Bytes of address space reserved; what is resident grows with use."""
 
     # --- batches: what the data plane and the benchmark use ------------------------------------------------
-    def execute(self, now_ns: int, batch: Batch) -> None:
-        """All commands of the batch, in order, under one hold of the mutex."""
+    def execute(self, now_ns: int, batch: Batch) -> int:
+        """All commands of the batch, in order, under one hold of the mutex; the position of the events behind it."""
 
 class Batch:
     """Up to LIMITS["BATCH_MAX"] commands, made ready once and executed without the GIL; answers are read afterwards."""

@@ -21,6 +21,7 @@ One translation unit, one concern a file, each included below in the order in wh
     batch     many commands under one hold of the mutex
     commands  the Python face of a command and of a batch
     readings  what can be read, as plain values
+    port      the face for other compiled modules
     shell     the Python face of the ledger
 
 Times: callers give CLOCK_MONOTONIC in nanoseconds ("raw"). A gap of more than `stall_ns` between two calls means that
@@ -28,12 +29,15 @@ the process did not run; ledger time leaves it out, so that no deadline passes u
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
 
 from limits cimport *
+from port cimport PORT_NAME, PORT_VERSION, EventCursor, LedgerPort
 from records cimport *
 from siphash cimport siphash128
 from words cimport *
@@ -90,4 +94,5 @@ include "tick.pxi"
 include "batch.pxi"
 include "commands.pxi"
 include "readings.pxi"
+include "port.pxi"
 include "shell.pxi"

@@ -9,7 +9,8 @@
 #  64  sizes u8[6]  priority u8  -  72  ttl_ms u32  place u32  80  lookup u64[2]  96  fingerprint u64  104  texts, padded to 8
 #
 # Room for the worst case is asked for before the ledger decides (semantics rule 26). The last EVENT_RESERVE bytes are
-# for the control plane: keys come and go even when nobody drains the ring. broker/model/events.py reads the events.
+# for the control plane: keys come and go even when nobody drains the ring. A lossy ring (durability none) has room always: its
+# oldest events give way. broker/model/events.py reads the events.
 
 cdef enum:
     EVENT_SIZE = 64
@@ -41,31 +42,110 @@ cdef struct OpenedBody:
     uint64_t fingerprint
 
 
+# --- the ring ------------------------------------------------------------------------------------------------------------
+#
+#     oldest ── drained, still readable ── head ── not yet drained ── tail
+#
+# Drained events stay until their bytes are needed, for readers with cursors of their own. Who writes walks `oldest` forward over
+# whole events; it stands where the next event will, so that its line is asked for already. In a ring that is not lossy it never
+# passes head: room was asked for before. In a lossy one the events that nobody drained give way too, and are counted.
+
 cdef inline uint64_t ring_free(State* s) noexcept nogil:
     return s.ring.size - (s.ring.tail - s.ring.head)
 
 
 cdef inline bint has_room(State* s, uint64_t size) noexcept nogil:
     """Whether a client command, or time passing, may write so much."""
-    return ring_free(s) >= size + EVENT_RESERVE
+    return s.ring.is_lossy or ring_free(s) >= size + EVENT_RESERVE
+
+
+cdef inline uint64_t ring_step(const Ring* ring, uint64_t at, uint64_t size) noexcept nogil:
+    at += size
+    return at - ring.size if at >= ring.size else at
+
+
+cdef inline uint32_t event_size_at(const Ring* ring, uint64_t at) noexcept nogil:
+    """Events are 8-aligned, and so is the ring's size: a size never wraps."""
+    cdef uint32_t size
+    memcpy(&size, ring.base + at, 4)
+    return size
+
+
+cdef inline void ring_make_room(State* s, uint64_t size) noexcept nogil:
+    cdef Ring* ring = &s.ring
+    cdef uint32_t oldest_size
+    while ring.size - (ring.tail - ring.oldest) < size:
+        oldest_size = event_size_at(ring, ring.oldest_at)
+        if ring.oldest == ring.head:
+            USHER_ASSERT(ring.is_lossy)
+            ring.head += oldest_size
+            s.totals.events_dropped += 1
+        ring.oldest += oldest_size
+        ring.oldest_at = ring_step(ring, ring.oldest_at, oldest_size)
 
 
 cdef void ring_write(State* s, const void* data, uint64_t size) noexcept nogil:
-    cdef uint64_t start = s.ring.tail % s.ring.size
+    cdef uint64_t start = s.ring.tail_at
     cdef uint64_t first = min(size, s.ring.size - start)
     memcpy(s.ring.base + start, data, first)
     if first < size:
         memcpy(s.ring.base, <const uint8_t*>data + first, size - first)
     s.ring.tail += size
-    prefetch(s.ring.base + (s.ring.tail + RING_AHEAD) % s.ring.size)
+    s.ring.tail_at = ring_step(&s.ring, start, size)
+    prefetch(s.ring.base + ring_step(&s.ring, s.ring.tail_at, RING_AHEAD))
 
+
+cdef uint64_t whole_events_size(const Ring* ring, uint64_t position, uint64_t size_max) noexcept nogil:
+    """Bytes of the events from a position on that fit whole. 0 also for a position inside an event, as far as that can be seen."""
+    cdef uint64_t available = ring.tail - position
+    cdef uint64_t at = position % ring.size
+    cdef uint64_t size = 0
+    cdef uint32_t event_size
+    if available <= size_max:
+        return available
+    while True:
+        event_size = event_size_at(ring, at)
+        if event_size < EVENT_SIZE or event_size % 8 or size + event_size > size_max:
+            return size
+        size += event_size
+        at = ring_step(ring, at, event_size)
+
+
+cdef uint64_t ring_read(const Ring* ring, EventCursor* cursor, uint8_t* target, uint64_t size_max) noexcept nogil:
+    """Copies whole events, oldest first, and moves the cursor behind them; how many bytes."""
+    cdef uint64_t position = min(cursor.position, ring.tail)
+    cdef uint64_t size, start, first
+    if position < ring.oldest:
+        cursor.lost_size += ring.oldest - position if position else 0
+        position = ring.oldest
+    size = whole_events_size(ring, position, size_max)
+    start = position % ring.size
+    first = min(size, ring.size - start)
+    memcpy(target, ring.base + start, first)
+    memcpy(target + first, ring.base, size - first)
+    cursor.position = position + size
+    return size
+
+
+cdef uint64_t ring_drain(State* s, uint8_t* target, uint64_t size_max) noexcept nogil:
+    """As ring_read, for the one reader for whom the ring waits."""
+    cdef EventCursor cursor
+    cdef uint64_t size
+    cursor.position = s.ring.head
+    cursor.lost_size = 0
+    size = ring_read(&s.ring, &cursor, target, size_max)
+    s.ring.head += size
+    return size
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------------
 
 cdef void emit(
     State* s, uint16_t kind, uint8_t reason, uint64_t fence, uint64_t charge,
     int32_t pool, int32_t product, int64_t seats, int64_t deficit,
 ) noexcept nogil:
     cdef EventHeader header
-    USHER_ASSERT(ring_free(s) >= EVENT_SIZE)
+    ring_make_room(s, EVENT_SIZE)
     s.ring.sequence += 1
     header.size = EVENT_SIZE
     header.kind = kind
@@ -87,7 +167,7 @@ cdef void emit_control(
     State* s, uint16_t kind, uint8_t reason, int32_t pool, int32_t product, int64_t seats, int64_t deficit
 ) noexcept nogil:
     """An event of the control plane: it may use the reserve, and is counted as dropped when even that is full."""
-    if ring_free(s) < EVENT_SIZE:
+    if ring_free(s) < EVENT_SIZE and not s.ring.is_lossy:
         s.totals.events_dropped += 1
     else:
         emit(s, kind, reason, 0, 0, pool, product, seats, deficit)
@@ -106,7 +186,7 @@ cdef void emit_opened(State* s, uint64_t fence, uint32_t place, const Command* c
     cdef OpenedBody body
     cdef uint64_t padding = 0
     cdef uint64_t size = opened_size(command.text_size)
-    USHER_ASSERT(ring_free(s) >= size)
+    ring_make_room(s, size)
     memset(&header, 0, sizeof(header))
     memset(&body, 0, sizeof(body))
     s.ring.sequence += 1
@@ -127,24 +207,6 @@ cdef void emit_opened(State* s, uint64_t fence, uint32_t place, const Command* c
     ring_write(s, &body, sizeof(body))
     ring_write(s, command.text, command.text_size)
     ring_write(s, &padding, size - OPENED_FIXED_SIZE - command.text_size)
-
-
-cdef uint64_t ring_drain(State* s, uint8_t* target, uint64_t size_max) noexcept nogil:
-    """Copies whole events, oldest first; how many bytes. Events are 8-aligned, so a size never wraps."""
-    cdef uint64_t size = 0
-    cdef uint64_t start, first
-    cdef uint32_t event_size
-    while s.ring.head + size < s.ring.tail:
-        memcpy(&event_size, s.ring.base + (s.ring.head + size) % s.ring.size, 4)
-        if size + event_size > size_max:
-            break
-        size += event_size
-    start = s.ring.head % s.ring.size
-    first = min(size, s.ring.size - start)
-    memcpy(target, s.ring.base + start, first)
-    memcpy(target + first, s.ring.base, size - first)
-    s.ring.head += size
-    return size
 
 
 # --- denials: singly up to a rate, counted above it ----------------------------------------------------------------

@@ -9,18 +9,28 @@ cdef struct PieceOfSession:         # one row of a listing
     uint32_t lease_count
 
 
+cdef uint32_t copy_leases(State* s, uint32_t number, LeaseOut* leases) noexcept nogil:
+    """All lease records of a session, ended ones included; how many."""
+    cdef uint32_t count = 0
+    cdef uint32_t lease = session_at(s, number).first_lease
+    while lease != NONE:
+        lease_view(s, lease, &leases[count])
+        count += 1
+        lease = lease_at(s, lease).next_of_session
+    return count
+
+
 cdef uint32_t copy_sessions(State* s, uint32_t* place, uint32_t wanted, PieceOfSession* pieces, LeaseOut* leases) noexcept nogil:
     """Rows of live sessions from *place on; *place becomes where to go on, 0 at the end."""
     cdef uint32_t count = 0
     cdef uint32_t scanned = 0
     cdef uint32_t lease_count = 0
-    cdef uint32_t lease
     cdef Session* session
     while place[0] < s.sessions.high and count < wanted and scanned < SCAN_MAX:
         session = session_at(s, place[0])
         place[0] += 1
         scanned += 1
-        if session.state != SESSION_LIVE or session.deadline <= s.now:
+        if not session_is_live(s, place[0] - 1):
             continue
         pieces[count].fence = session.fence
         pieces[count].age = s.now - session.opened
@@ -28,11 +38,7 @@ cdef uint32_t copy_sessions(State* s, uint32_t* place, uint32_t wanted, PieceOfS
         memcpy(pieces[count].block, s.texts.base + session.text, TEXT_HEADER + text_size_of(s.texts.base + session.text))
         pieces[count].first_lease = lease_count
         pieces[count].lease_count = session.lease_count
-        lease = session.first_lease
-        while lease != NONE:
-            lease_view(s, lease, &leases[lease_count])
-            lease_count += 1
-            lease = lease_at(s, lease).next_of_session
+        lease_count += copy_leases(s, place[0] - 1, leases + lease_count)
         count += 1
     if place[0] >= s.sessions.high:
         place[0] = 0

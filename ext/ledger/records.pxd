@@ -289,9 +289,13 @@ cdef struct Queue:                  # what is forgotten, in that order: requests
 cdef struct Ring:                   # events, in bytes; positions only grow
     uint8_t* base
     uint64_t size
+    uint64_t oldest                 # the first that is still whole; what lies before head was drained, and can still be read
     uint64_t head                   # next to be drained
     uint64_t tail                   # next to be written
+    uint64_t oldest_at              # where the oldest and the next one stand: positions modulo size
+    uint64_t tail_at
     uint64_t sequence
+    bint is_lossy                   # the oldest events give way to new ones, drained or not
 
 cdef struct Totals:
     uint64_t opened

@@ -1,6 +1,11 @@
 # Sessions: found by a genuine id, alive until their deadline, ended once.
 
 
+cdef inline bint session_is_live(State* s, uint32_t number) noexcept nogil:
+    """Whether it is open and its time is not over."""
+    return session_at(s, number).state == SESSION_LIVE and session_at(s, number).deadline > s.now
+
+
 cdef inline uint32_t live_or_ended(State* s, uint32_t number, bint* is_full) noexcept nogil:
     """The session if it lives; NONE. One whose deadline has passed ends here and now, if the event ring has room for
     that: else is_full."""

@@ -73,6 +73,7 @@ cdef class Ledger:
 
     cdef State* state
     cdef pthread_mutex_t mutex
+    cdef LedgerPort entry           # how other compiled modules, and the methods here, reach the state
     cdef list product_names
     cdef list pool_terms
 
@@ -82,7 +83,7 @@ cdef class Ledger:
         denial_window_ns=DENIAL_WINDOW_DEFAULT_NS, stall_ns=STALL_DEFAULT_NS,
         sessions_max=SESSIONS_DEFAULT, leases_max=LEASES_DEFAULT, charges_max=CHARGES_DEFAULT,
         requests_max=REQUESTS_DEFAULT, denials_max=DENIALS_DEFAULT, text_size_max=TEXT_SIZE_DEFAULT,
-        event_ring_size=EVENT_RING_DEFAULT,
+        event_ring_size=EVENT_RING_DEFAULT, is_lossy=False,
     ):
         if len(broker_id) != 8:
             raise ValueError(f"broker_id has {len(broker_id)} bytes; it needs 8")
@@ -94,6 +95,8 @@ cdef class Ledger:
         if self.state == NULL:
             raise MemoryError
         pthread_mutex_init(&self.mutex, NULL)
+        self._connect()
+        self.state.ring.is_lossy = is_lossy
         memcpy(self.state.broker_id, PyBytes_AS_STRING(broker_id), 8)
         memcpy(self.state.secret, PyBytes_AS_STRING(secret), 16)
         self._set_times(generation, start_ns, ttl_ns, renew_grace_ns, request_window_ns, denial_window_ns, stall_ns)
@@ -106,6 +109,15 @@ cdef class Ledger:
             _checked("text_size_max", text_size_max, 1024, TEXT_SIZE_CEILING),
             _checked("event_ring_size", event_ring_size, EVENT_RING_MIN, EVENT_RING_CEILING),
         )
+
+    cdef _connect(self):
+        self.entry.version = PORT_VERSION
+        self.entry.state = self.state
+        self.entry.mutex = &self.mutex
+        self.entry.execute = port_execute
+        self.entry.advance = port_advance
+        self.entry.read_events = port_read_events
+        self.entry.peek_session = port_peek_session
 
     cdef _set_times(self, generation, start_ns, ttl_ns, renew_grace_ns, request_window_ns, denial_window_ns, stall_ns):
         cdef State* s = self.state
@@ -272,14 +284,11 @@ cdef class Ledger:
     # --- commands ------------------------------------------------------------------------------------------------------
 
     def execute(self, int64_t now_ns, Batch batch not None):
-        """All commands of the batch, in order, under one hold of the mutex."""
-        batch.space.lease_count = batch.space.unavailable_count = 0
+        """All commands of the batch, in order, under one hold of the mutex; the position behind their events."""
+        cdef uint64_t position
         with nogil:
-            seal_all(self.state, batch.commands, batch.count)
-            pthread_mutex_lock(&self.mutex)
-            execute_all(self.state, now_ns, batch.commands, batch.outcomes, &batch.space, batch.count)
-            pthread_mutex_unlock(&self.mutex)
-            sign_all(self.state, batch.outcomes, batch.count)
+            position = port_execute(&self.entry, now_ns, batch.commands, batch.outcomes, &batch.space, batch.count)
+        return position
 
     def open(self, int64_t now_ns, **request):
         """A new session with the seats of all its required products, or none of them."""
@@ -342,6 +351,14 @@ cdef class Ledger:
             is_more = advance(self.state)
             pthread_mutex_unlock(&self.mutex)
         return is_more
+
+    def tick(self, int64_t now_ns):
+        """`advance`, when to call again (now_ns: at once), and the position of the events behind it."""
+        cdef uint64_t position
+        cdef int64_t due
+        with nogil:
+            due = port_advance(&self.entry, now_ns, &position)
+        return due, position
 
     def next_due_ns(self, int64_t now_ns):
         """When `advance` next has something to do."""
@@ -451,6 +468,18 @@ cdef class Ledger:
         found, _ = self._read_sessions(now_ns, number, 1)
         return found[0] if found and found[0].fence == fence else None
 
+    def peek_session(self, int64_t now_ns, uint64_t fence, uint32_t place):
+        """The leases of an open session, or None and why it ended."""
+        cdef LeaseOut leases[LEASES_OF_SESSION_MAX]
+        cdef uint32_t count, i
+        cdef uint8_t end_reason
+        cdef bint is_live
+        with nogil:
+            is_live = port_peek_session(&self.entry, now_ns, fence, place, leases, &count, &end_reason)
+        if not is_live:
+            return None, EndReason(end_reason)
+        return tuple([_lease_view(self, &leases[i]) for i in range(count)]), EndReason.NONE
+
     cdef _read_sessions(self, int64_t now_ns, uint32_t place, uint32_t wanted):
         cdef PieceOfSession* pieces = <PieceOfSession*>malloc(wanted * sizeof(PieceOfSession))
         cdef LeaseOut* leases = <LeaseOut*>malloc(wanted * LEASES_OF_SESSION_MAX * sizeof(LeaseOut))
@@ -501,6 +530,27 @@ cdef class Ledger:
             return PyBytes_FromStringAndSize(<char*>copy, size)
         finally:
             free(copy)
+
+    def read_events(self, uint64_t position, size_max=65536):
+        """Whole events behind a position, the position behind them, and how many bytes were overwritten before they were read."""
+        cdef uint64_t most = <uint64_t>_checked("size_max", size_max, OPENED_FIXED_SIZE + TEXT_SIZE_MAX + 8, EVENT_RING_CEILING)
+        cdef EventCursor cursor
+        cdef uint64_t size
+        cdef uint8_t* copy = <uint8_t*>malloc(most)
+        if copy == NULL:
+            raise MemoryError
+        cursor.position = position
+        cursor.lost_size = 0
+        with nogil:
+            size = port_read_events(&self.entry, &cursor, copy, most)
+        try:
+            return PyBytes_FromStringAndSize(<char*>copy, size), cursor.position, cursor.lost_size
+        finally:
+            free(copy)
+
+    def port(self):
+        """The ledger for other compiled modules: a LedgerPort in a capsule that keeps the ledger alive."""
+        return _capsule_of(self)
 
     def memory_size(self):
         """Bytes of address space reserved."""

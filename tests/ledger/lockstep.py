@@ -95,6 +95,8 @@ class Lockstep:
         got = self._ledger.drain(size_max)
         if expected != got:
             raise Difference(f"events differ: {_first_difference(expected, got)}")
+        if self.settings.arguments.get("is_lossy"):
+            return  # what is left of a story is nothing to audit
         try:
             self._log_auditor.saw(got, has_all)
         except Accusation as accusation:

@@ -1,7 +1,8 @@
 """The event ring of the ledger model: a list of events and the bytes that they would take.
 
 Sizes in bytes. A command asks for the room of its worst case before it decides; losses of capacity never ask: for
-them a reserve is kept, and an event for which even that has no room is dropped (semantics rule 26).
+them a reserve is kept, and an event for which even that has no room is dropped (semantics rule 26). A lossy ring always has room:
+its oldest events are dropped.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ def opened_size(holder: Holder) -> int:
 class EventLog:
     """Events not yet drained, oldest first."""
 
-    def __init__(self, clock: Clock, ring_size: int) -> None:
+    def __init__(self, clock: Clock, ring_size: int, is_lossy: bool) -> None:
         self._clock = clock
+        self._is_lossy = is_lossy
         self._ring_size = ring_size
         self._sizes: list[int] = []
         self.events: list[Event] = []
@@ -38,7 +40,7 @@ class EventLog:
 
     def has_room(self, size: int) -> bool:
         """Beside the reserve. What tells nothing needs no room, even where the reserve is in use."""
-        return size == 0 or self.size + size + RESERVE_SIZE <= self._ring_size
+        return self._is_lossy or size == 0 or self.size + size + RESERVE_SIZE <= self._ring_size
 
     def need(self, size: int) -> None:
         if not self.has_room(size):
@@ -58,6 +60,10 @@ class EventLog:
         holder: Holder | None = None,
     ) -> None:
         size = HEADER_SIZE if holder is None else opened_size(holder)
+        while self._is_lossy and self.size + size > self._ring_size:
+            self.dropped_total += 1
+            self.size -= self._sizes.pop(0)
+            self.events.pop(0)
         if self.size + size > self._ring_size:
             self.dropped_total += 1
             return

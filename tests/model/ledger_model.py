@@ -79,6 +79,7 @@ class LedgerModel:
         requests_max: int = 1 << 22,
         denials_max: int = 1 << 20,
         event_ring_size: int = 1 << 24,
+        is_lossy: bool = False,
     ) -> None:
         self._ttl_ns = ttl_ns
         self._renew_grace_ns = renew_grace_ns
@@ -86,7 +87,7 @@ class LedgerModel:
         self._leases_max = leases_max
         self._charges_max = charges_max
         self.clock = Clock(start_ns, stall_ns)
-        self.log = EventLog(self.clock, event_ring_size)
+        self.log = EventLog(self.clock, event_ring_size, is_lossy)
         self.capacity = Capacity(self.clock, self.log)
         self.denial_counts = DenialCounts(self.clock, self.log, self.capacity)
         self.charges = Charges(self.clock, self.log, self.capacity, generation)
