@@ -90,6 +90,14 @@ cdef enum:
     HELD_SIZE_MAX = 67108864
     HEALTH_WATCHERS_MAX = 1024      # of one loop
     HEALTH_SERVICE_SIZE_MAX = 256   # of the name that a health check asks for
+    KEEP_ALIVE_STREAMS_MAX = 65536  # open on one loop
+    SESSIONS_PER_STREAM_MAX = 10000
+    WATCHED_SESSIONS_MAX = 262144   # spoken for by the streams of one loop
+    STREAM_WAITING_SIZE_MAX = 2097152   # said on one KeepAlive stream, and waiting for its reader or for the committer
+    STREAMS_WAITING_SIZE_MAX = 134217728    # on all those of one loop
+    NOTICES_READ_SIZE = 65536       # events looked at in one go; one notice a session comes of them
+    NOTICES_READS_MAX = 4           # in one round
+    NOTICES_PEEKS_MAX = 256         # sessions looked up in one round
 
     # --- one message of Sessions -----------------------------------------------------------------------------
     CLIENT_NONCE_SIZE_MAX = 32

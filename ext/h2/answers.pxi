@@ -88,6 +88,16 @@ cdef void answer_go_on(Connection* c, uint32_t slot) noexcept nogil:
         nghttp2_session_resume_data(c.session, s.stream_id)
 
 
+cdef int say_headers(Connection* c, uint64_t name) noexcept nogil:
+    """The response headers before there is a message: who opened a stream learns that it is taken."""
+    cdef uint32_t slot = slot_named(c, name)
+    if slot == NO_SLOT or c.streams[slot].is_finished or c.is_over:
+        return SAID_TO_NOBODY
+    if not c.streams[slot].is_answering:
+        answer_go_on(c, slot)
+    return SAID
+
+
 cdef int say_finish(
     Connection* c, uint64_t name, uint32_t status, const uint8_t* message, uint32_t message_size,
     const uint8_t* details, uint32_t details_size,
