@@ -1,9 +1,11 @@
 """The broker as a running process: what is started in which order, what ends it, and how.
 
-    main thread    data directory · parts · asyncio loop: gRPC listeners, HTTP listener, event pump
-    usher-ticker   the ledger's clock            keyring-*   one a bus, one a key          grpc's own threads
+    main thread       data directory · parts · asyncio loop: gRPC listeners, HTTP listener, event pump
+    usher-clients-*   the native data plane; the first keeps the ledger's clock
+    usher-ticker      the ledger's clock, with data_plane = "grpcio" only
+    keyring-*         one a bus, one a key          grpc's own threads
 
-Order of the start: data directory (generation synced) → ports bound → keyring → ticker → listeners → running.json. Signals go through
+Order of the start: data directory (generation synced) → ports bound → keyring → clock → listeners → running.json. Signals go through
 the loop; threads start with all signals blocked. SIGTERM and SIGINT stop, SIGHUP reloads. No fork. The end is the table in `_steps`.
 """
 
@@ -24,8 +26,9 @@ from broker.app.data_directory import DataDirectory, opened
 from broker.app.emulation import EmulatedFleet
 from broker.app.listeners import Listeners, open_listeners
 from broker.app.logs import facts
+from broker.app.native_clients import require_data_plane
 from broker.app.parts import Parts, build_parts
-from broker.app.process_rules import prepare_process, signals_blocked
+from broker.app.process_rules import descriptors_short_of, prepare_process, signals_blocked
 from broker.app.reload_signal import ReloadSignal
 from broker.app.shutdown import Step, at_once, in_thread, shut_down
 from broker.errors import InternalFault
@@ -55,7 +58,9 @@ class Endpoints:
 
 def run_broker(config: Config, announce: Callable[[Endpoints], None] = lambda _: None) -> None:
     """Runs a broker until a signal stops it; `announce` is called once it serves. BrokerError's tree if it cannot."""
+    require_data_plane(config)
     prepare_process()
+    _check_descriptors(config)
     with opened(config.data_dir) as directory:
         fleet = _fleet(config) if config.emulation.enabled else None
         config.licence_folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +72,15 @@ def run_broker(config: Config, announce: Callable[[Endpoints], None] = lambda _:
         os._exit(ExitCode.OUR_BUG)
     if failure is not None:
         raise failure
+
+
+def _check_descriptors(config: Config) -> None:
+    connections_max = config.clients.connections_max
+    if missing := descriptors_short_of(connections_max):
+        log.warning(
+            "clients.connections_max is more than this process may open; raise its limit of open files (LimitNOFILE, ulimit -n)",
+            extra=facts(connections_max=connections_max, missing=missing),
+        )
 
 
 def _fleet(config: Config) -> EmulatedFleet:
@@ -82,11 +96,12 @@ async def _serve(
         # First, so that a signal that comes meanwhile stops the broker in order as soon as it serves.
         stop.on_signals()
         parts = build_parts(config, directory, fleet, functools.partial(stop.fail, "the clock thread"))
-        listeners = open_listeners(config, directory, parts)
+        listeners = open_listeners(config, directory, parts, stop.fail)
         pump_task = asyncio.create_task(parts.pump.run(), name="usher-events")
         pump_task.add_done_callback(functools.partial(stop.ended, "the event pump"))
         _begin_keyring(config, parts)
-        parts.ticker.start()
+        if parts.ticker is not None:
+            parts.ticker.start()
         reload_signal = ReloadSignal(parts.reloader.reload)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_signal.request)
     try:
@@ -130,7 +145,7 @@ def _steps(
         Step("client listener", functools.partial(listeners.clients.stop, drain_s), drain_s + STEP_S),
         Step("HTTP listener", listeners.http.stop, drain_s + STEP_S),
         Step("keyring", in_thread(parts.keyring.stop), KEYRING_STOP_S),
-        Step("clock thread", in_thread(parts.ticker.stop), STEP_S),
+        *((Step("clock thread", in_thread(parts.ticker.stop), STEP_S),) if parts.ticker is not None else ()),
         Step("last events", end_events, STEP_S),
         Step("admin listener", functools.partial(listeners.admin.stop, ADMIN_DRAIN_S), STEP_S),
     )

@@ -23,6 +23,12 @@ from broker.app.emulated_keys import DEMO_FLEET, EmulatedKeySettings, read_emula
 DAY_S = 86_400.0
 WEEK_S = 7 * DAY_S
 RECORDS_CEILING = 1 << 26
+THREADS_MAX = 16
+CONNECTIONS_CEILING = 1 << 20
+STREAMS_CEILING = 65_535
+
+NATIVE = "native"
+GRPCIO = "grpcio"
 
 
 def to_ns(duration_s: float) -> int:
@@ -59,6 +65,20 @@ class ClientsSection:
     address: Address = entry(Address("127.0.0.1", 7600), values.address, "host and port")
     tls: TlsSettings | None = entry(None, values.table, "a table: certificate, private_key, client_ca")
     insecure: bool = entry(False, values.boolean, "listen beyond this machine without TLS, knowing what it means")
+    data_plane: str = entry(GRPCIO, values.one_of(NATIVE, GRPCIO), "native: compiled; grpcio: the reference, slower by far")
+    threads: int = entry(1, values.whole(1, THREADS_MAX), "of the native data plane; one serves tens of thousands a second")
+    connections_max: int = entry(20_000, values.whole(1, CONNECTIONS_CEILING), "connections at once; more are closed at once")
+    streams_max: int = entry(256, values.whole(1, STREAMS_CEILING), "calls at once on one connection")
+    handshake_s: float = entry(10.0, values.seconds(0.1, 300), "native: how long TLS may take to begin")
+    headers_s: float = entry(10.0, values.seconds(0.1, 300), "native: how long a request's headers may take")
+    body_s: float = entry(30.0, values.seconds(0.1, 3600), "native: how long a request may take after its headers")
+    idle_s: float = entry(3600.0, values.seconds(1, WEEK_S), "native: a connection without calls is asked to go after this")
+    write_s: float = entry(30.0, values.seconds(0.1, 3600), "native: how long a client may leave answers unread")
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the compiled data plane serves, and grpcio does not."""
+        return self.data_plane == NATIVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Whose licences are believed, and what a reload of them changed, in words.
+"""Whose licences are believed, and what a reload of them, and of the certificates, changed, in words.
 
 The trust files of the configuration and, with emulation, that of the fleet's own test vendor are read as one. A test vendor is refused
 where clients can connect from other machines, unless that is allowed in so many words (`semantics.md` 33).
@@ -46,11 +46,18 @@ def _emulated_fault(config: Config, trust: TrustFile) -> ConfigFault:
 
 
 class Reloader:
-    """Reads licences again while the broker runs. `read` is the keyring's own reload. Any thread; one reload at a time."""
+    """Reads licences and certificates again while the broker runs. `read` is the keyring's own reload, `read_certificates` says
+    what changed, a line each, or raises ConfigError. Any thread; one reload at a time."""
 
-    def __init__(self, config: Config, read: Callable[[TrustFile], FolderReading]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        read: Callable[[TrustFile], FolderReading],
+        read_certificates: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._config = config
         self._read = read
+        self._read_certificates = read_certificates
         self._reading = FolderReading()
         self._turn = threading.Lock()
 
@@ -59,11 +66,14 @@ class Reloader:
         self._reading = reading
 
     def reload(self) -> Sequence[str]:
-        """What changed, a line each. ConfigError if the trust files are wrong; then nothing has changed."""
+        """What changed, a line each. ConfigError if a trust file or a certificate is wrong; then nothing has changed."""
         with self._turn:
-            reading = self._read(read_trust(self._config))
+            # What can be refused comes first: a licence that is wrong is left out and refuses nothing.
+            trust = read_trust(self._config)
+            renewed = self._read_certificates()
+            reading = self._read(trust)
             before, self._reading = self._reading, reading
-            return tuple(changes(before, reading))
+            return (*renewed, *changes(before, reading))
 
 
 def changes(before: FolderReading, after: FolderReading) -> Iterator[str]:

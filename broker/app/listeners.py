@@ -1,6 +1,7 @@
 """The three listeners of a broker: client port, admin port, HTTP port; bound first, served later, stopped by the shutdown's table.
 
-All three are bound before any of them serves, so that a port in use is found before a client gets in. They share the event loop.
+All three are bound before any of them serves, so that a port in use is found before a client gets in. Admin and HTTP share the
+event loop; the client port is the native data plane's, with threads of its own, or grpcio's in the same loop.
 """
 
 from __future__ import annotations
@@ -8,20 +9,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
-from broker.app.address import Address
 from broker.app.config import AdminSection, ClientsSection, Config
 from broker.app.data_directory import DataDirectory
 from broker.app.http_server import HttpServer, bound_socket
+from broker.app.native_clients import NativeClients, OnFailure, literal, open_native_clients
 from broker.app.parts import Parts
-from broker.app.tls import read_tls
 from broker.errors import AddressInUse
+from broker.model.listener import ListenerCounters
 from broker.service.admin_server import build_admin_server
 from broker.service.client_server import build_client_server
 from broker.service.server import GrpcServer
 from broker.web.app import Health, build_http
 from broker.web.door import JsonDoor
 from broker.web.metrics import LedgerBounds, UsherCollector, build_registry, metrics_endpoint
+
+
+class ClientServer(Protocol):
+    """What serves the client port."""
+
+    async def start(self) -> None:
+        """Serves from now on."""
+
+    async def set_serving(self, is_serving: bool) -> None:
+        """What health answers; calls are served either way."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes nothing new, lets calls under way finish for so long, and ends."""
 
 
 @dataclass(slots=True)
@@ -35,7 +50,7 @@ class Standing:
 class Listeners:
     """The bound listeners; `addresses` are the real ones: clients, admin, HTTP."""
 
-    clients: GrpcServer
+    clients: ClientServer
     admin: GrpcServer
     http: HttpServer
     addresses: tuple[str, str, str]
@@ -55,33 +70,51 @@ class Listeners:
         await self.admin.set_serving(False)
 
 
-def open_listeners(config: Config, directory: DataDirectory, parts: Parts) -> Listeners:
-    """Binds all three. AddressInUse, or ConfigError for certificates. Call it in the event loop."""
-    clients_tls = read_tls(config.source, config.clients.tls, "clients.tls")
-    admin_tls = read_tls(config.source, config.admin.tls, "admin.tls")
-    read_tls(config.source, config.http.tls, "http.tls")
-    clients, clients_port = _bound(
-        "clients.address",
-        config.clients,
-        lambda address: build_client_server(
-            verbs=parts.sessions, stats=parts.stats, tls=clients_tls, address=address
-        ),
-    )
+def open_listeners(config: Config, directory: DataDirectory, parts: Parts, on_failure: OnFailure) -> Listeners:
+    """Binds all three. AddressInUse, or ConfigError. Call it in the event loop; `on_failure` hears of a native thread that ended."""
+    clients, clients_port, counters = _clients(config, parts, on_failure)
     admin, admin_port = _bound(
         "admin.address",
         config.admin,
         lambda address: build_admin_server(
-            verbs=parts.admin, stats=parts.stats, token=directory.admin_token, tls=admin_tls, address=address
+            verbs=parts.admin,
+            stats=parts.stats,
+            token=directory.admin_token,
+            tls=parts.certificates.of("admin"),
+            address=address,
         ),
     )
     standing = Standing()
-    http = _http(config, parts, standing)
+    http = _http(config, parts, standing, counters)
     addresses = (
         str(config.clients.address.with_port(clients_port)),
         str(config.admin.address.with_port(admin_port)),
         str(config.http.address.with_port(http.port)),
     )
     return Listeners(clients, admin, http, addresses, standing)
+
+
+def _clients(
+    config: Config, parts: Parts, on_failure: OnFailure
+) -> tuple[ClientServer, int, Callable[[], ListenerCounters] | None]:
+    """The client port, its number, and what counts for it, if that is not `parts.stats`."""
+    if config.clients.is_native:
+        native: NativeClients = open_native_clients(config, parts.ledger, parts.certificates.native, on_failure)
+        parts.waker.lead_to(native.wake)
+        return native, native.port, native.counters
+    server, port = _bound(
+        "clients.address",
+        config.clients,
+        lambda address: build_client_server(
+            verbs=parts.sessions,
+            stats=parts.stats,
+            tls=parts.certificates.of("clients"),
+            address=address,
+            connections_max=config.clients.connections_max,
+            streams_max=config.clients.streams_max,
+        ),
+    )
+    return server, port, None
 
 
 def _bound(
@@ -93,7 +126,9 @@ def _bound(
         raise AddressInUse(str(section.address), option, error.strerror or str(error)) from error
 
 
-def _http(config: Config, parts: Parts, standing: Standing) -> HttpServer:
+def _http(
+    config: Config, parts: Parts, standing: Standing, data_plane: Callable[[], ListenerCounters] | None
+) -> HttpServer:
     collector = UsherCollector(
         ledger=parts.ledger,
         keyring=parts.keyring,
@@ -102,13 +137,14 @@ def _http(config: Config, parts: Parts, standing: Standing) -> HttpServer:
         bounds=LedgerBounds(**asdict(config.bounds)),
         is_emulating=parts.is_emulating,
         is_draining=lambda: parts.drain.is_draining,
+        data_plane=data_plane,
     )
     application = build_http(
         door=JsonDoor(verbs=parts.sessions, stats=parts.stats, hosts=_hosts(config)),
         health=lambda: _health(parts, standing),
         metrics=metrics_endpoint(build_registry(collector)),
     )
-    listener = bound_socket(_literal(config.http.address), "http.address")
+    listener = bound_socket(literal(config.http.address), "http.address")
     return HttpServer(application, listener, config.http.tls, config.broker.drain_s)
 
 
@@ -116,11 +152,6 @@ def _hosts(config: Config) -> set[str]:
     """The names in the settings, and the address itself where it is one."""
     own = set() if config.http.address.is_every_interface else {config.http.address.host_header}
     return own | set(config.http.hosts)
-
-
-def _literal(address: Address) -> Address:
-    """localhost as the address that every machine has for it: the socket wants one family."""
-    return Address("127.0.0.1", address.port) if address.host == "localhost" else address
 
 
 def _health(parts: Parts, standing: Standing) -> Health:

@@ -2,7 +2,7 @@
 
     keyring ──capacity──► LedgerSink ──► Ledger ◄── verbs ◄── listeners
                                            ▲  └─ events ──► EventPump
-                                         Ticker
+                            Ticker, or the data plane's first loop
 
 Building starts nothing. `clock_ns` is CLOCK_MONOTONIC everywhere; wall time is for people and for licences.
 """
@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass
 
 import broker
 from broker._ledger import Ledger
+from broker.app.certificates import Certificates
 from broker.app.config import Config, to_ns
 from broker.app.data_directory import DataDirectory
 from broker.app.emulation import EmulatedFleet
 from broker.app.ledger_sink import LedgerSink
 from broker.app.licence_sources import Reloader, read_trust
-from broker.app.ticker import Ticker
+from broker.app.ticker import Ticker, Waker
 from broker.errors import ConfigError, ConfigFault
 from broker.keyring import Keyring, KeyringSettings
 from broker.licence import LicenceFolder, TrustFile
@@ -43,10 +44,12 @@ REPROOF_SPREAD = (2 / 3, 4 / 3)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything below the listeners; `broker_facts` for those who show them."""
+    """Everything below the listeners; `broker_facts` for those who show them. No ticker with the native data plane."""
 
     ledger: Ledger
-    ticker: Ticker
+    ticker: Ticker | None
+    waker: Waker
+    certificates: Certificates
     keyring: Keyring
     reloader: Reloader
     pump: EventPump
@@ -64,18 +67,23 @@ def build_parts(
     fleet: EmulatedFleet | None,
     on_ticker_failure: Callable[[BaseException], None],
 ) -> Parts:
-    """All parts, connected and not started. ConfigError for wrong trust files, or bounds beyond the memory."""
-    ledger = _ledger(config, directory)
-    ticker = Ticker(ledger, clock_ns, on_ticker_failure)
-    keyring = _keyring(config, directory, fleet, read_trust(config), LedgerSink(ledger, clock_ns, ticker.wake))
-    reloader = Reloader(config, keyring.reload)
+    """All parts, connected and not started. ConfigError for wrong trust files or certificates, or bounds beyond the memory."""
+    certificates = Certificates(config)
+    ledger, waker = _ledger(config, directory), Waker()
+    ticker = None if config.clients.is_native else Ticker(ledger, clock_ns, on_ticker_failure)
+    if ticker is not None:
+        waker.lead_to(ticker.wake)
+    keyring = _keyring(config, directory, fleet, read_trust(config), LedgerSink(ledger, clock_ns, waker))
+    reloader = Reloader(config, keyring.reload, certificates.reload)
     settings = SessionSettings(to_ns(config.sessions.ttl_s), to_ns(config.sessions.renew_grace_s))
     pump, drain = EventPump(ledger=ledger), DrainSwitch(ledger, clock_ns)
     notices = NoticeBoard(ledger=ledger, clock_ns=clock_ns, pump=pump)
-    facts = BrokerFacts(broker.__version__, directory.broker_id, directory.generation, time.time_ns(), "grpcio", "none")
+    facts = _facts(config, directory)
     return Parts(
         ledger=ledger,
         ticker=ticker,
+        waker=waker,
+        certificates=certificates,
         keyring=keyring,
         reloader=reloader,
         pump=pump,
@@ -98,6 +106,11 @@ def build_parts(
         broker_facts=facts,
         is_emulating=fleet is not None,
     )
+
+
+def _facts(config: Config, directory: DataDirectory) -> BrokerFacts:
+    plane = config.clients.data_plane
+    return BrokerFacts(broker.__version__, directory.broker_id, directory.generation, time.time_ns(), plane, "none")
 
 
 def _ledger(config: Config, directory: DataDirectory) -> Ledger:

@@ -21,6 +21,18 @@ def prepare_process() -> None:
     faulthandler.enable()
 
 
+DESCRIPTORS_BESIDE = 1_500
+"""Open files that are no connections of client apps: HTTP's and the admins' connections, USB, logs, libraries."""
+
+
+def descriptors_short_of(connections_max: int) -> int:
+    """How many more files this process would have to be allowed to open for so many connections; 0: none."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 0
+    return max(0, connections_max + DESCRIPTORS_BESIDE - soft)
+
+
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
     """Threads that begin inside inherit the mask, so that signals reach the main thread alone (design 12)."""

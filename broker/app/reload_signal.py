@@ -1,4 +1,4 @@
-"""SIGHUP: the broker reads its trust files and licences again, as `usher reload` has it do, and goes on whatever comes of it.
+"""SIGHUP: the broker reads its trust files, licences and certificates again, as `usher reload` has it do, and goes on whatever comes of it.
 
 One reload runs at a time; signals that come meanwhile together make one more. Event loop's thread; the reading is done in a worker thread.
 """

@@ -6,6 +6,8 @@ more, so that the broker must stop: `on_failure` is called, once, in this thread
 
 What is due while the event ring is full stays due, and `advance` says that there is nothing to do. Then the thread waits for a
 moment, lest it takes the processor and the ledger's mutex from those who drain the ring.
+
+Beside the native data plane there is none: its first loop keeps the time.
 """
 
 from __future__ import annotations
@@ -28,6 +30,21 @@ class Advancing(Protocol):
 
     def next_due_ns(self, now_ns: int) -> int:
         """When it next has something to do."""
+
+
+class Waker:
+    """Who is told that something may be due in the ledger: the ticker, or the native data plane. Until then nobody is."""
+
+    def __init__(self) -> None:
+        self._wake: Callable[[], None] = lambda: None
+
+    def lead_to(self, wake: Callable[[], None]) -> None:
+        """Whom to wake from now on. At the start, before anybody calls."""
+        self._wake = wake
+
+    def __call__(self) -> None:
+        """Wakes; from any thread."""
+        self._wake()
 
 
 class Ticker:

@@ -1,7 +1,7 @@
 """Certificate files of a listener, read and tried before it opens: a wrong one is a fault of the configuration, with its entry.
 
 grpc and uvicorn would only fail at the first connection, and with a line that names no file. Encrypted private keys are refused: nobody
-is there to type a passphrase. The files are read once; new ones need a restart.
+is there to type a passphrase. Who reads them again, and when: `certificates.py`.
 """
 
 from __future__ import annotations

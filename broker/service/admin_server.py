@@ -8,7 +8,7 @@ from grpc import aio
 
 from broker.service import admin, sessions
 from broker.service.server import GrpcServer, bind, server_options
-from broker.service.tls import TlsMaterial
+from broker.service.tls import ServerTls
 from broker.verbs.admin import AdminVerbs
 from broker.verbs.bounds import MESSAGE_SIZE_MAX
 from broker.verbs.sessions import SessionVerbs
@@ -24,7 +24,7 @@ def build_admin_server(
     session_verbs: SessionVerbs | None = None,
     stats: RequestStats,
     token: str,
-    tls: TlsMaterial | None,
+    tls: ServerTls | None,
     address: str,
 ) -> tuple[GrpcServer, int]:
     """The server, bound but not started, and its port. OSError if the address cannot be listened on.

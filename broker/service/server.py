@@ -20,26 +20,32 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from broker.service.tls import TlsMaterial
+from broker.service.tls import ServerTls
 
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 _HEALTH = "grpc.health.v1.Health"
 
 CONNECTIONS_MAX = 20_000
-STREAMS_PER_CONNECTION_MAX = 1_000
+STREAMS_PER_CONNECTION_MAX = 1_024
 METADATA_SIZE_MAX = 16 * 1024
 
 
-def server_options(receive_size_max: int, send_size_max: int) -> list[tuple[str, int]]:
-    """Options of grpc.aio.server for a listener of ours."""
+def server_options(
+    receive_size_max: int,
+    send_size_max: int,
+    *,
+    connections_max: int = CONNECTIONS_MAX,
+    streams_max: int = STREAMS_PER_CONNECTION_MAX,
+) -> list[tuple[str, int]]:
+    """Options of grpc.aio.server for a listener of ours; `streams_max` is of one connection."""
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", receive_size_max),
         ("grpc.max_send_message_length", send_size_max),
         ("grpc.max_metadata_size", METADATA_SIZE_MAX),
         ("grpc.absolute_max_metadata_size", 2 * METADATA_SIZE_MAX),
-        ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
-        ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
+        ("grpc.max_concurrent_streams", streams_max),
+        ("grpc.max_allowed_incoming_connections", connections_max),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -77,7 +83,7 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
 
-def bind(server: aio.Server, address: str, tls: TlsMaterial | None) -> int:
+def bind(server: aio.Server, address: str, tls: ServerTls | None) -> int:
     """Listens on "HOST:PORT" and gives the port, which the kernel chooses for 0. OSError if that cannot be."""
     try:
         if tls is None:

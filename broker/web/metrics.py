@@ -9,7 +9,7 @@ thread and never on the event loop, one scrape at a time, with a bound on those 
     Route("/metrics", metrics_endpoint(registry))
 
 The registry is its own: nothing is created at import, and two brokers in one process do not meet. What each metric means
-is in `metric_families.py` and `metric_keys.py`. `UsherCollector.collect` may be called from any thread.
+is in `metric_families.py`, `metric_keys.py` and `metric_data_plane.py`. `UsherCollector.collect` may be called from any thread.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broker.model.listener import ListenerCounters
 from broker.verbs.seams import BrokerFacts
 from broker.verbs.stats import RequestStats
+from broker.web.metric_data_plane import data_plane_families, with_native_calls
 from broker.web.metric_families import (
     bound_families,
     broker_families,
@@ -45,7 +47,8 @@ WAITING_COUNT_MAX = 8
 class UsherCollector:
     """Everything that the broker exposes, read anew at each `collect`. See `metric_sources` for what it reads.
 
-    `is_draining` says whether new sessions are refused just now.
+    `is_draining` says whether new sessions are refused just now; `data_plane` gives the counters of the native one, None if grpcio
+    serves in its place.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class UsherCollector:
         bounds: LedgerBounds,
         is_emulating: bool,
         is_draining: Callable[[], bool] = lambda: False,
+        data_plane: Callable[[], ListenerCounters] | None = None,
     ) -> None:
         self._ledger = ledger
         self._keyring = keyring
@@ -66,6 +70,7 @@ class UsherCollector:
         self._bounds = bounds
         self._is_emulating = is_emulating
         self._is_draining = is_draining
+        self._data_plane = data_plane
 
     def collect(self) -> Iterator[Metric]:
         """All families, each whole and at one instant of its source."""
@@ -76,7 +81,10 @@ class UsherCollector:
         yield from session_families(counters)
         yield from bound_families(counters, self._bounds, self._ledger.memory_size())
         yield from keyring_families(self._keyring.views())
-        yield from request_families(self._stats.snapshot())
+        listener = self._data_plane() if self._data_plane is not None else None
+        yield from request_families(with_native_calls(self._stats.snapshot(), listener.calls if listener else {}))
+        if listener is not None:
+            yield from data_plane_families(listener)
 
 
 def build_registry(collector: UsherCollector) -> CollectorRegistry:

@@ -81,6 +81,32 @@ def test_bounds_of_the_file_are_within_those_of_the_ledger() -> None:
     assert faults_of(f"[bounds]\nsessions_max = {ceiling + 1}")
 
 
+def test_bounds_of_the_client_port_are_those_of_the_compiled_data_plane() -> None:
+    assert Config().clients.streams_max == LIMITS["H2_STREAMS_DEFAULT"]
+    for entry, ceiling in (("threads", "LOOPS_MAX"), ("connections_max", "CONNECTIONS_CEILING"), ("streams_max", "H2_STREAMS_CEILING")):
+        assert getattr(parsed(f"[clients]\n{entry} = {LIMITS[ceiling]}").clients, entry) == LIMITS[ceiling]
+        (fault,) = faults_of(f"[clients]\n{entry} = {LIMITS[ceiling] + 1}")
+        assert f"clients.{entry}: " in fault
+        assert faults_of(f"[clients]\n{entry} = 0")
+
+
+@pytest.mark.parametrize(("plane", "is_native"), [("native", True), ("grpcio", False)])
+def test_data_plane_is_chosen_by_its_name(plane: str, is_native: bool) -> None:
+    assert parsed(f"[clients]\ndata_plane = '{plane}'").clients.is_native == is_native
+
+
+def test_unknown_data_plane_is_refused_with_those_that_there_are() -> None:
+    (fault,) = faults_of("[clients]\ndata_plane = 'rust'")
+    assert fault == 'usher.toml: clients.data_plane: "rust" is unknown; write "native" or "grpcio"'
+
+
+@pytest.mark.parametrize("entry", ["handshake_s", "headers_s", "body_s", "idle_s", "write_s"])
+def test_no_time_bound_of_a_connection_can_be_switched_off(entry: str) -> None:
+    for value in ("0", "inf", "1e9"):
+        (fault,) = faults_of(f"[clients]\n{entry} = {value}")
+        assert f"clients.{entry}: " in fault
+
+
 def test_paths_are_taken_from_the_directory_of_the_file() -> None:
     config = parsed('[broker]\ndata_dir = "state"\n[licences]\nfolder = "/srv/licences"\ntrust = ["a.json", "/b.json"]')
     assert config.data_dir == BASE / "state"

@@ -9,10 +9,11 @@ from prometheus_client.core import Metric
 
 from broker._ledger import Ledger
 from broker.keyring import KeyringViews, KeyState, KeyView, LicenceState, LicenceView
+from broker.model.listener import CallCounts, ListenerCounters
 from broker.model.terms import PoolTerms
 from broker.model.words import EndReason, Sharing
 from broker.verbs.seams import BrokerFacts
-from broker.verbs.stats import RequestStats
+from broker.verbs.stats import BUCKET_BOUNDS_SECONDS, RequestStats
 from broker.web.metric_sources import LedgerBounds
 from broker.web.metrics import UsherCollector, build_registry
 
@@ -69,6 +70,40 @@ LICENCE = LicenceView(
 )
 
 
+COUNTED = ListenerCounters(
+    calls={
+        ("Sessions/Open", "granted"): CallCounts(
+            bucket_counts=(0, 2, 0, 1, *[0] * (len(BUCKET_BOUNDS_SECONDS) - 3)), sum_ns=150_000
+        ),
+        ("Sessions/Renew", "ok"): CallCounts(bucket_counts=(7, *[0] * len(BUCKET_BOUNDS_SECONDS)), sum_ns=35_000),
+        ("Health/Check", "ok"): CallCounts(bucket_counts=(1, *[0] * len(BUCKET_BOUNDS_SECONDS)), sum_ns=5_000),
+    },
+    connections=3,
+    connections_accepted=5,
+    connections_closed=2,
+    streams=12,
+    streams_refused=1,
+    messages_received=13,
+    messages_sent=14,
+    bytes_received=1500,
+    bytes_sent=1600,
+    goaways_sent=1,
+    goaways_received=2,
+    tls_handshakes=4,
+    tls_failures={"client_certificate": 3},
+    refused={"connections": 0, "resets": 2},
+    batches=6,
+    batched_commands=11,
+    held_answers=0,
+    held_size=0,
+    keep_alive_streams=1,
+    watched_sessions=9,
+    notices=2,
+    rounds=40,
+)
+"""What a native data plane might have counted."""
+
+
 class ShownKeyring:
     """A keyring that shows what it was given."""
 
@@ -84,7 +119,9 @@ class ShownKeyring:
 class Bench:
     """A broker's insides without its outside: ledger, keyring views, statistics and the Collector over them."""
 
-    def __init__(self, *keys: KeyView, licences: tuple[LicenceView, ...] = ()) -> None:
+    def __init__(
+        self, *keys: KeyView, licences: tuple[LicenceView, ...] = (), counted: ListenerCounters | None = None
+    ) -> None:
         self.now_ns = SECOND_NS
         self._request_count = 0
         bounds = {name: getattr(BOUNDS, name) for name in LedgerBounds.__slots__}
@@ -99,6 +136,7 @@ class Bench:
             bounds=BOUNDS,
             is_emulating=True,
             is_draining=lambda: True,
+            data_plane=None if counted is None else lambda: counted,
         )
         self.registry: CollectorRegistry = build_registry(self.collector)
 
@@ -151,7 +189,7 @@ class Bench:
 def lived_in() -> Bench:
     """A bench in which something of everything has happened, so that every family has samples."""
     lost = replace(SECURITY_KEY, thumbprint="absent-thumbprint-of-a-key", state=KeyState.LOST, seats={}, proof_latency_ns=None)
-    bench = Bench(SECURITY_KEY, lost, licences=(LICENCE,))
+    bench = Bench(SECURITY_KEY, lost, licences=(LICENCE,), counted=COUNTED)
     bench.pool("platform", 2, 0)
     bench.pool("crm", 5, 1, sharing=Sharing.USER, is_emulated=True)
     first = bench.open("ann", "platform", "crm")

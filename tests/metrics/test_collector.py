@@ -327,7 +327,7 @@ def test_broker_says_who_it_is():
 def test_no_label_can_name_a_user_a_session_or_an_address():
     allowed = {
         "product", "pool", "emulated", "terms", "reason", "kind", "state", "thumbprint", "description", "outcome",
-        "licence", "method", "le", "version", "broker_id", "data_plane", "durability", "emulation",
+        "licence", "method", "le", "version", "broker_id", "data_plane", "durability", "emulation", "bound",
     }  # fmt: skip
     used = {label for family in lived_in().families() for sample in family.samples for label in sample.labels}
     assert used <= allowed
