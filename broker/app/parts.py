@@ -125,6 +125,7 @@ def _ledger(config: Config, directory: DataDirectory) -> Ledger:
             renew_grace_ns=to_ns(sessions.renew_grace_s),
             request_window_ns=to_ns(sessions.request_window_s),
             denial_window_ns=to_ns(sessions.denial_window_s),
+            is_lossy=True,  # nothing is journaled yet: no client waits for somebody to read events
             **asdict(config.bounds),
         )
     except (ValueError, MemoryError) as error:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from tests.contract.generated import Api, generate
 from tests.contract.harness import Door, Security
 from tests.support.broker_process import RunningBroker, running_broker
 from tests.support.certificates import TestAuthority
+from tests.support.data_planes import NEEDS_NATIVE
 
 IDENTITY = "crm-web.example"
 
@@ -40,9 +42,10 @@ class Implementation:
             "sessions": {"ttl_s": 60, "renew_grace_s": 0.5},
             "keys": {"scan_interval_s": 0.1},
         }
+        sections["clients"] = {"data_plane": self.name}
         if self.security != "plaintext":
             is_mutual = self.security == "mutual"
-            sections["clients"] = {"tls": authority.server_tls(is_mutual=is_mutual)}
+            sections["clients"]["tls"] = authority.server_tls(is_mutual=is_mutual)
         return sections
 
     def client_security(self, authority: TestAuthority) -> Security:
@@ -56,7 +59,16 @@ class Implementation:
         return Security(ca, files.certificate.read_bytes(), files.private_key.read_bytes())
 
 
-IMPLEMENTATIONS = tuple(Implementation("grpcio", security) for security in ("plaintext", "tls", "mutual"))
+SECURITIES = ("plaintext", "tls", "mutual")
+IMPLEMENTATIONS = tuple(Implementation(plane, security) for plane in ("native", "grpcio") for security in SECURITIES)
+
+
+def parameters(*implementations: Implementation) -> list[ParameterSet]:
+    """As parameters of a fixture; those that this checkout has not built are skipped, with a line that says so."""
+    return [
+        pytest.param(one, marks=NEEDS_NATIVE if one.name == "native" else (), id=f"{one.name}-{one.security}")
+        for one in implementations
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +86,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     return generate(tmp_path_factory.mktemp("stubs"))
 
 
-@pytest.fixture(scope="session", params=IMPLEMENTATIONS, ids=lambda one: f"{one.name}-{one.security}")
+@pytest.fixture(scope="session", params=parameters(*IMPLEMENTATIONS))
 def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     """One broker process an implementation, for all tests of this run."""
     implementation: Implementation = request.param
-    directory = tmp_path_factory.mktemp(implementation.security)
+    directory = tmp_path_factory.mktemp(f"{implementation.name}-{implementation.security}")
     authority = TestAuthority(directory / "certificates")
     with running_broker(
         directory, settings=implementation.settings(authority), emulated_keys=FLEET

@@ -9,13 +9,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.contract.conftest import IMPLEMENTATIONS, Implementation
+from tests.contract.conftest import IMPLEMENTATIONS, Implementation, parameters
 from tests.contract.generated import Api
 from tests.contract.harness import Door, Security, fresh_id, refused
 from tests.support.broker_process import running_broker
 from tests.support.certificates import TestAuthority
 
-MUTUAL = tuple(one for one in IMPLEMENTATIONS if one.security == "mutual")
+MUTUAL = parameters(*(one for one in IMPLEMENTATIONS if one.security == "mutual"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Site:
     nameless: Door
 
 
-@pytest.fixture(params=MUTUAL, ids=lambda one: one.name)
+@pytest.fixture(params=MUTUAL)
 def site(request: pytest.FixtureRequest, api: Api, tmp_path: Path) -> Iterator[Site]:
     implementation: Implementation = request.param
     authority = TestAuthority(tmp_path / "ours")

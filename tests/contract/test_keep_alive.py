@@ -13,6 +13,7 @@ from tests.contract.conftest import Implementation
 from tests.contract.generated import Api
 from tests.contract.harness import NOWHERE_ID, Door, KeepAlive, Security, refused
 from tests.support.broker_process import running_broker
+from tests.support.data_planes import DATA_PLANES
 
 
 def test_renewals_are_answered_in_their_order(door: Door) -> None:
@@ -215,10 +216,10 @@ def test_the_newest_seats_are_in_grace_first(with_all_keys: Door) -> None:
             in_grace.add(stream.notice().session_id)
 
 
-@pytest.fixture
-def short_grace(api: Api, tmp_path: Path) -> Iterator[Door]:
+@pytest.fixture(params=DATA_PLANES)
+def short_grace(request: pytest.FixtureRequest, api: Api, tmp_path: Path) -> Iterator[Door]:
     """A broker whose keys may be missed for one second only."""
-    settings = Implementation("grpcio", "plaintext").settings(None) | {  # type: ignore[arg-type]
+    settings = Implementation(request.param, "plaintext").settings(None) | {  # type: ignore[arg-type]
         "keys": {"scan_interval_s": 0.1, "grace_s": 1.0}
     }
     with running_broker(tmp_path, settings=settings) as broker:
