@@ -87,7 +87,7 @@ class Ledger:
         request (client nonce, machine identifiers, wait limit), so that a retry with other ones is told apart.
         """
     def renew(self, now_ns: int, session_id: bytes, change_version: int = 0) -> Answer:
-        """RENEWED or NOT_FOUND."""
+        """RENEWED, NOT_FOUND, or EVENTS_FULL: its time is over, and its end waits for room."""
     def acquire(
         self, now_ns: int, session_id: bytes, request_id: bytes, products: Sequence[tuple[str, bool]], salt: bytes = b""
     ) -> Answer:
@@ -117,6 +117,9 @@ class Ledger:
         Scans at most 4,096 records a call, so a page may be short or empty before the end."""
     def find_session(self, now_ns: int, fence: int, place: int | None = None) -> SessionView | None:
         """The open session of this fence, or None. Without the place of its id all sessions are looked through, 4,096 at a time."""
+    def end_reason(self, now_ns: int, fence: int) -> EndReason:
+        """Why the session of this fence ended, as long as its record is kept; NONE of one that is open or forgotten. For admins: all
+        sessions are looked through."""
     def peek_session(
         self, now_ns: int, fence: int, place: int
     ) -> tuple[tuple[LeaseView, ...] | None, EndReason]:

@@ -54,16 +54,15 @@ def encode(
     *,
     renew_grace_ns: int = 0,
     fence: int = 0,
-    known_end: int = -1,
     offer_hold_ns: int = 0,
 ) -> bytes:
     """The response to a request of that message, or Refused.
 
-    fence: of the request's session id, 0 if not genuine. known_end: why a session that is not found ended; -1: not known.
+    fence: of the request's session id, 0 if not genuine.
     """
 
-def encode_keep_alive(results: Iterable[tuple[bytes, int, Answer, int]], *, renew_grace_ns: int = 0) -> list[bytes]:
-    """The KeepAliveResponses with these results in their order: (session_id, fence, answer, known_end), RENEWED or NOT_FOUND."""
+def encode_keep_alive(results: Iterable[tuple[bytes, int, Answer]], *, renew_grace_ns: int = 0) -> list[bytes]:
+    """The KeepAliveResponses with these results in their order: (session_id, fence, answer), RENEWED or NOT_FOUND."""
 
 def encode_notice(session_id: bytes, fence: int, answer: Answer) -> bytes:
     """A KeepAliveResponse with one notice: the session's end if the answer has an end reason, else its leases."""

@@ -48,7 +48,7 @@ class Answer:
     GRANTED: session_id, fence, ttl_ns, change_version, leases, unavailable. DENIED: denial.
     ENDED: fence, end_reason. RENEWED: fence, ttl_ns, change_version, leases (the changed ones).
     ACQUIRED: fence, change_version, leases, unavailable. RELEASED: fence, change_version, detail (1 if it was held).
-    CLOSED: fence, end_reason. INVALID, OVERLOADED: detail.
+    CLOSED: fence, end_reason. INVALID, OVERLOADED: detail. NOT_FOUND: end_reason, NONE if it is not known (any more).
     """
 
     status: Status

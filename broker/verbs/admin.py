@@ -156,7 +156,7 @@ class AdminVerbs:
             raise VerbError(
                 "UNAVAILABLE", "EVENTS_FULL", "The broker is behind with recording its events; nothing was changed, try again."
             )
-        sentence = not_found_sentence(request.public_id, self._pump.end_reason(fence))
+        sentence = not_found_sentence(request.public_id, self._ledger.end_reason(self._clock_ns(), fence))
         raise VerbError("NOT_FOUND", "SESSION_NOT_FOUND", sentence.partition(";")[0] + ".")
 
     def _revoke(self, fence: int) -> bool:

@@ -33,8 +33,6 @@ NOTICES_WAITING_MAX = 20_000
 
 EVENTS_KEPT_MAX = 10_000
 EVENTS_PER_MESSAGE_MAX = 256
-ENDS_KEPT_MAX = 10_000
-"""Ended sessions whose reason is still told to who asks for them."""
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 256

@@ -1,7 +1,7 @@
 """The ledger's events on their way to people: drained, timed, kept for a while, handed on.
 
 The pump drains the ledger's ring every 50 ms and when somebody needs the newest state, gives each event the wall time of that
-moment, keeps the last 10,000, and remembers why the last 10,000 sessions ended. Two kinds of readers:
+moment, and keeps the last 10,000. Two kinds of readers:
 
 * listeners are called with each block as it is drained (KeepAlive's notices);
 * watchers are cursors into what is kept (WatchEvents): a slow one holds nothing up and grows nothing, it just finds that
@@ -15,14 +15,12 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from broker.model.events import Event, decode_events
-from broker.model.words import EndReason, EventKind
-from broker.verbs.bounds import ENDS_KEPT_MAX, EVENTS_KEPT_MAX, EVENTS_PER_MESSAGE_MAX
+from broker.verbs.bounds import EVENTS_KEPT_MAX, EVENTS_PER_MESSAGE_MAX
 
 _INTERVAL_S = 0.05
 _BLOCK_SIZE_MAX = 64 * 1024
@@ -63,15 +61,12 @@ class EventPump:
         ledger: EventSource,
         wall_ns: Callable[[], int] = time.time_ns,
         kept_count_max: int = EVENTS_KEPT_MAX,
-        end_count_max: int = ENDS_KEPT_MAX,
     ) -> None:
         self._ledger = ledger
         self._wall_ns = wall_ns
         self._kept_count_max = kept_count_max
-        self._end_count_max = end_count_max
         self._kept: list[TimedEvent] = []
         self._last_sequence = 0
-        self._ends: OrderedDict[int, EndReason] = OrderedDict()
         self._listeners: list[Listener] = []
         self._wakers: set[asyncio.Event] = set()
 
@@ -101,10 +96,6 @@ class EventPump:
                 return False
             self._take(list(decode_events(data)))
         return True
-
-    def end_reason(self, fence: int) -> EndReason | None:
-        """Why a session ended, if it did lately; None if that is not known."""
-        return self._ends.get(fence)
 
     def watch(self, after_sequence: int) -> EventWatch:
         """A cursor behind the event with this sequence; 0 begins with the next event to come. A sequence that this run
@@ -136,18 +127,10 @@ class EventPump:
         if len(self._kept) >= 2 * self._kept_count_max:  # cut in halves, so that an event costs O(1) and not a move of all
             del self._kept[: -self._kept_count_max]
         self._last_sequence = events[-1].sequence
-        for event in events:
-            if event.kind is EventKind.SESSION_ENDED:
-                self._remember_end(event.fence, EndReason(event.reason))
         for listener in self._listeners:
             listener(events)
         for waker in self._wakers:
             waker.set()
-
-    def _remember_end(self, fence: int, reason: EndReason) -> None:
-        self._ends[fence] = reason
-        if len(self._ends) > self._end_count_max:
-            self._ends.popitem(last=False)
 
 
 class EventWatch:

@@ -27,7 +27,6 @@ from broker.verbs.bounds import (
     STREAM_ANSWER_SIZE_MAX,
 )
 from broker.verbs.errors import VerbError, invalid_field
-from broker.verbs.events import EventPump
 from broker.verbs.messages import lease_messages, session_ended_message
 from broker.verbs.notices import News, NoticeBoard
 
@@ -39,10 +38,12 @@ _Item = TypeVar("_Item", sessions_pb2.KeepAliveResult, sessions_pb2.Notice)
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """A renewal's outcome. `response` None: the session is not open; `fence` 0: the id is not genuine."""
+    """A renewal's outcome. `response` None: the session is not open, because of `end_reason` (NONE: not known); `fence` 0: the id
+    is not genuine."""
 
     fence: int
     response: sessions_pb2.RenewResponse | None
+    end_reason: EndReason = EndReason.NONE
 
 
 @dataclass(slots=True)
@@ -60,13 +61,11 @@ class KeepAliveStream:
         self,
         *,
         renew: Callable[[sessions_pb2.RenewRequest], Renewed],
-        pump: EventPump,
         notices: NoticeBoard,
         session_count_max: int = SESSIONS_PER_STREAM_MAX,
         notice_count_max: int = NOTICES_WAITING_MAX,
     ) -> None:
         self._renew = renew
-        self._pump = pump
         self._board = notices
         self._session_count_max = session_count_max
         self._notice_count_max = notice_count_max
@@ -85,7 +84,7 @@ class KeepAliveStream:
         for session_id in request.forget:
             self._forget(session_id)
         self._check_room(request)
-        results = [self._renew_one(renewal) for renewal in request.renewals]
+        results = self._renew_all(request.renewals)
         return [sessions_pb2.KeepAliveResponse(results=part) for part in _cut(results)]
 
     async def notices(self) -> sessions_pb2.KeepAliveResponse:
@@ -146,10 +145,23 @@ class KeepAliveStream:
                 {"bound": "sessions_of_stream"},
             )
 
+    def _renew_all(self, renewals: Iterable[sessions_pb2.RenewRequest]) -> list[sessions_pb2.KeepAliveResult]:
+        """All are done, whatever becomes of one; but if one could not be decided none is told, and the stream ends with that error."""
+        results: list[sessions_pb2.KeepAliveResult] = []
+        undecided: VerbError | None = None
+        for renewal in renewals:
+            try:
+                results.append(self._renew_one(renewal))
+            except VerbError as error:
+                undecided = error
+        if undecided is not None:
+            raise undecided
+        return results
+
     def _renew_one(self, renewal: sessions_pb2.RenewRequest) -> sessions_pb2.KeepAliveResult:
         renewed = self._renew(renewal)
         if renewed.response is None:
-            return self._ended(renewal.session_id, renewed.fence)
+            return self._ended(renewal.session_id, renewed)
         spoken = self._spoken.get(renewed.fence)
         if spoken is None:
             spoken = self._spoken[renewed.fence] = _Spoken(renewal.session_id, 0)
@@ -158,12 +170,11 @@ class KeepAliveStream:
         spoken.change_version = renewed.response.change_version
         return sessions_pb2.KeepAliveResult(session_id=renewal.session_id, renewed=renewed.response)
 
-    def _ended(self, session_id: bytes, fence: int) -> sessions_pb2.KeepAliveResult:
-        if fence in self._spoken:
-            self._drop(fence)  # first, so that the news of its end does not come again as a notice
-        self._pump.pump()
-        reason = self._pump.end_reason(fence) or EndReason.NONE
-        return sessions_pb2.KeepAliveResult(session_id=session_id, ended=session_ended_message(fence, reason))
+    def _ended(self, session_id: bytes, renewed: Renewed) -> sessions_pb2.KeepAliveResult:
+        if renewed.fence in self._spoken:
+            self._drop(renewed.fence)  # so that the news of its end does not come again as a notice
+        ended = session_ended_message(renewed.fence, renewed.end_reason)
+        return sessions_pb2.KeepAliveResult(session_id=session_id, ended=ended)
 
     def _forget(self, session_id: bytes) -> None:
         fence = self._fences.get(session_id)

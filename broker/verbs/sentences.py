@@ -152,11 +152,11 @@ _DENIAL_SENTENCES = {
 }
 
 
-def not_found_sentence(public_id: str, reason: EndReason | None) -> str:
-    """For a session that is not open. `public_id` is empty if the id is not one of this broker's."""
+def not_found_sentence(public_id: str, reason: EndReason) -> str:
+    """For a session that is not open. `public_id` is empty if the id is not one of this broker's; `reason` NONE: not known."""
     if not public_id:
         return "This broker never gave out that session id; open a new session."
-    if reason is None:
+    if reason is EndReason.NONE:
         return f"Session {public_id} is over or expired; open a new one."
     return f"Session {public_id} {_END_WORDS[reason]}; open a new one."
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from broker.model.answers import Answer, DenialView
-from broker.model.words import Bound, DenialReason, Status
+from broker.model.words import Bound, DenialReason, EndReason, Status
 from broker.v1 import sessions_pb2, types_pb2
 from broker.verbs import requests
 from broker.verbs.drain import DrainSwitch
@@ -80,14 +80,17 @@ class SessionVerbs:
         requests.check_change_version(request.change_version)
         renewed = self.try_renew(request)
         if renewed.response is None:
-            raise self._not_found(request.session_id)
+            raise _not_found(renewed.fence, renewed.end_reason)
         return renewed.response
 
     def try_renew(self, request: sessions_pb2.RenewRequest) -> Renewed:
-        """Renews a session whose request has been checked; no response if it is not open."""
+        """Renews a session whose request has been checked; no response if it is not open. VerbError if that cannot be said yet,
+        because its end has to wait for room in the event ring."""
         answer = self._with_room(lambda: self._ledger.renew(self._clock_ns(), request.session_id, request.change_version))
+        if answer.status is Status.NOT_FOUND:
+            return Renewed(self._ledger.session_fence(request.session_id), None, answer.end_reason)
         if answer.status is not Status.RENEWED:
-            return Renewed(self._ledger.session_fence(request.session_id), None)
+            raise self._error(answer, request.session_id)
         response = sessions_pb2.RenewResponse(
             ttl=duration(answer.ttl_ns),
             renew_after=duration(renew_after_ns(answer.ttl_ns, answer.fence)),
@@ -98,7 +101,7 @@ class SessionVerbs:
 
     def keep_alive_stream(self) -> KeepAliveStream:
         """The verbs of one KeepAlive stream. Close it when the stream ends; that ends no session."""
-        return KeepAliveStream(renew=self.try_renew, pump=self._pump, notices=self._notices)
+        return KeepAliveStream(renew=self.try_renew, notices=self._notices)
 
     def acquire(self, request: sessions_pb2.AcquireRequest) -> sessions_pb2.AcquireResponse:
         """Adds products to a session."""
@@ -195,7 +198,7 @@ class SessionVerbs:
         """The error that stands for an answer which is neither a success nor a denial."""
         match answer.status:
             case Status.NOT_FOUND:
-                return self._not_found(session_id)
+                return _not_found(self._ledger.session_fence(session_id), answer.end_reason)
             case Status.REQUEST_ID_REUSED:
                 return VerbError(
                     "INVALID_ARGUMENT",
@@ -216,11 +219,9 @@ class SessionVerbs:
                 )
         raise AssertionError(f"the ledger answered {answer.status!r} to a verb that cannot have it")
 
-    def _not_found(self, session_id: bytes) -> VerbError:
-        self._pump.pump()  # its end may not have been read yet, and is worth a better sentence
-        fence = self._ledger.session_fence(session_id)
-        sentence = not_found_sentence(public_id_of(fence), self._pump.end_reason(fence))
-        return VerbError("NOT_FOUND", "SESSION_NOT_FOUND", sentence)
+
+def _not_found(fence: int, reason: EndReason) -> VerbError:
+    return VerbError("NOT_FOUND", "SESSION_NOT_FOUND", not_found_sentence(public_id_of(fence), reason))
 
 
 def _draining() -> VerbError:

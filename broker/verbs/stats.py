@@ -44,7 +44,7 @@ _ERRORS = ("invalid", INTERNAL)
 _SESSION_ERRORS = (*_ERRORS, "not_found", "overloaded", "unavailable")
 _OUTCOMES_OF_VERB: dict[str, tuple[str, ...]] = {
     "Open": (GRANTED, DENIED, ENDED, "unauthenticated", "overloaded", "unavailable", *_ERRORS),
-    "Renew": (OK, "not_found", *_ERRORS),
+    "Renew": (OK, "not_found", "unavailable", *_ERRORS),
     "KeepAlive": (OK, "overloaded", "unavailable", *_ERRORS),
     "Acquire": (GRANTED, DENIED, *_SESSION_ERRORS),
     "Release": (OK, DENIED, *_SESSION_ERRORS),

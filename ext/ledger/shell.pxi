@@ -456,21 +456,32 @@ cdef class Ledger:
 
     def find_session(self, int64_t now_ns, uint64_t fence, place=None):
         """The open session of this fence, or None. Without the place of its id all sessions are looked through."""
-        cdef uint32_t at = 0
-        cdef uint32_t number = NONE
+        cdef uint32_t number
         if place is not None:
             number = <uint32_t>_checked("place", place, 0, 2**32 - 1)
         else:
-            while at != NONE and number == NONE:
-                with nogil:
-                    pthread_mutex_lock(&self.mutex)
-                    enter(self.state, now_ns)
-                    number = session_scan(self.state, fence, &at)
-                    pthread_mutex_unlock(&self.mutex)
+            number = self._scan(now_ns, fence)
         if number == NONE:
             return None
         found, _ = self._read_sessions(now_ns, number, 1)
         return found[0] if found and found[0].fence == fence else None
+
+    cdef uint32_t _scan(self, int64_t now_ns, uint64_t fence):
+        """Where the session of this fence stands, live or over; NONE."""
+        cdef uint32_t at = 0
+        cdef uint32_t number = NONE
+        while at != NONE and number == NONE:
+            with nogil:
+                pthread_mutex_lock(&self.mutex)
+                enter(self.state, now_ns)
+                number = session_scan(self.state, fence, &at)
+                pthread_mutex_unlock(&self.mutex)
+        return number
+
+    def end_reason(self, int64_t now_ns, uint64_t fence):
+        """Why the session of this fence ended, as long as its record is kept; NONE. All sessions are looked through."""
+        cdef uint32_t number = self._scan(now_ns, fence)
+        return EndReason.NONE if number == NONE else self.peek_session(now_ns, fence, number)[1]
 
     def peek_session(self, int64_t now_ns, uint64_t fence, uint32_t place):
         """The leases of an open session, or None and why it ended."""

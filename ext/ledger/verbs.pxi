@@ -27,17 +27,20 @@ cdef void refuse_events_full(State* s, Outcome* outcome) noexcept nogil:
     s.totals.events_full += 1
 
 
-cdef void refuse_not_found(State* s, Outcome* outcome) noexcept nogil:
+cdef void refuse_not_found(State* s, const Command* command, Outcome* outcome) noexcept nogil:
+    """With the reason of its end while its record is kept. One whose time was over has ended by now, as EXPIRED."""
+    cdef uint32_t number = session_placed(s, command.fence, command.place)
     outcome.status = STATUS_NOT_FOUND
+    outcome.end_reason = session_at(s, number).end_reason if number != NONE else END_NONE
     s.totals.not_found += 1
 
 
-cdef void refuse_not_alive(State* s, bint is_full, Outcome* outcome) noexcept nogil:
+cdef void refuse_not_alive(State* s, const Command* command, bint is_full, Outcome* outcome) noexcept nogil:
     """It is over; or it is due to end, and the event ring has no room to say so."""
     if is_full:
         refuse_events_full(s, outcome)
     else:
-        refuse_not_found(s, outcome)
+        refuse_not_found(s, command, outcome)
 
 
 cdef void refuse_reused(State* s, Outcome* outcome) noexcept nogil:
@@ -219,7 +222,7 @@ cdef void verb_renew(State* s, const Command* command, Workspace* space, Outcome
     cdef uint32_t number = session_of_command(s, command, &is_full)
     cdef Session* session
     if number == NONE:
-        refuse_not_alive(s, is_full, outcome)
+        refuse_not_alive(s, command, is_full, outcome)
         return
     session = session_at(s, number)
     session.deadline = s.now + <int64_t>session.ttl_ms * NS_PER_MS + s.renew_grace
@@ -288,7 +291,7 @@ cdef void verb_acquire(State* s, const Command* command, Workspace* space, Outco
     cdef Session* session
     number = session_of_command(s, command, &is_full)
     if number == NONE:
-        refuse_not_alive(s, is_full, outcome)
+        refuse_not_alive(s, command, is_full, outcome)
         return
     if refuse_invalid(s, command, outcome):
         return
@@ -330,7 +333,7 @@ cdef void verb_release(State* s, const Command* command, Outcome* outcome) noexc
     cdef uint32_t number = session_of_command(s, command, &is_full)
     cdef uint32_t request, lease
     if number == NONE:
-        refuse_not_alive(s, is_full, outcome)
+        refuse_not_alive(s, command, is_full, outcome)
         return
     request = request_by_lookup(s, command.lookup)
     if request != NONE:
@@ -371,7 +374,7 @@ cdef void verb_close(State* s, const Command* command, Outcome* outcome) noexcep
         answer_closed(command, session_at(s, place).end_reason, outcome)
         mark_replayed(s, outcome)
     elif number == NONE:
-        refuse_not_found(s, outcome)
+        refuse_not_found(s, command, outcome)
     elif request_by_lookup(s, command.lookup) != NONE:
         refuse_reused(s, outcome)
     elif not has_room(s, session_end_size(s, number)):

@@ -180,16 +180,10 @@ cdef bint put_answer(Writer* writer, uint8_t verb, const AnswerContext* context,
 
 
 cdef int32_t answer_or_failure(Writer* writer, const AnswerContext* context, const Command* command, const Outcome* outcome, const Workspace* space, Failure* failure) noexcept nogil:
-    """CODE_OK and the response; else the code, `failure` and the google.rpc.Status.
-
-    A Renew that is not RENEWED is NOT_FOUND: also EVENTS_FULL, which means that the session's time is over and only the
-    record of its end has to wait."""
+    """CODE_OK and the response; else the code, `failure` and the google.rpc.Status."""
     if put_answer(writer, command.verb, context, &command.names, outcome, space):
         return CODE_OK
-    if command.verb == VERB_RENEW:
-        fail_not_found(failure, command.fence, context.known_end)
-    else:
-        fail_outcome(failure, outcome, command.fence, context.known_end)
+    fail_outcome(failure, outcome, command.fence)
     put_failure(writer, failure)
     return failure.code
 
@@ -224,15 +218,15 @@ cdef inline bint is_over_message(uint32_t part_size, uint32_t item_size) noexcep
 cdef uint32_t put_keep_alive_result(Writer* writer, const AnswerContext* context, const Command* command, const Outcome* outcome, const Workspace* space) noexcept nogil:
     """A framed KeepAliveResult: session_id 1, renewed 2, ended 3. Gives its size without the frame.
 
-    All but RENEWED is an end, as in answer_or_failure."""
+    Not for EVENTS_FULL: where one renewal of a message comes out so, all are done, none is told, and the stream ends with it."""
     cdef const uint8_t* end = writer.at
     cdef uint32_t size
     if outcome.status == STATUS_RENEWED:
         put_renewed(writer, context, outcome, space)
         put_length(writer, 2, end)
     else:
-        USHER_ASSERT(outcome.status == STATUS_NOT_FOUND or outcome.status == STATUS_EVENTS_FULL)
-        put_session_ended(writer, 3, command.fence, max(context.known_end, 0))
+        USHER_ASSERT(outcome.status == STATUS_NOT_FOUND)
+        put_session_ended(writer, 3, command.fence, outcome.end_reason)
     put_text(writer, 1, command.session_id, SESSION_ID_SIZE)
     size = <uint32_t>(end - writer.at)
     put_length(writer, 1, end)

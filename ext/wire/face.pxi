@@ -139,14 +139,13 @@ cdef class _Material:
     cdef list kept                  # the names that the command points to
     cdef list product_names
 
-    def __init__(self, answer, *, renew_grace_ns, fence, known_end):
+    def __init__(self, answer, *, renew_grace_ns, fence):
         self.kept = []
         self.product_names = []
         self.space.leases = self.leases
         self.space.unavailable = self.unavailable
         self.context.products = self.products
         self.context.renew_grace = renew_grace_ns
-        self.context.known_end = known_end
         self.command.fence = fence
         self._set_outcome(answer)
         for index, lease in enumerate(answer.leases):
@@ -210,9 +209,9 @@ cdef bytes _written(const Writer* writer):
     return PyBytes_FromStringAndSize(<char*>writer.at, written_size(writer))
 
 
-def encode(str message, answer, *, renew_grace_ns=0, uint64_t fence=0, known_end=-1, offer_hold_ns=0):
+def encode(str message, answer, *, renew_grace_ns=0, uint64_t fence=0, offer_hold_ns=0):
     """The response to a request of that message; see broker/_wire.pyi."""
-    cdef _Material material = _Material(answer, renew_grace_ns=renew_grace_ns, fence=fence, known_end=known_end)
+    cdef _Material material = _Material(answer, renew_grace_ns=renew_grace_ns, fence=fence)
     cdef uint8_t room[WIRE_ANSWER_SIZE_MAX]
     cdef Writer writer
     cdef Failure failure
@@ -220,7 +219,7 @@ def encode(str message, answer, *, renew_grace_ns=0, uint64_t fence=0, known_end
     if message == "OpenWaitingRequest":
         if put_open_waiting_answer(&writer, &material.context, &material.command.names, &material.outcome, &material.space, offer_hold_ns):
             return _written(&writer)
-        fail_outcome(&failure, &material.outcome, fence, known_end)
+        fail_outcome(&failure, &material.outcome, fence)
         raise _refused_by(&failure)
     material.command.verb = MESSAGE_NUMBERS[message]
     if answer_or_failure(&writer, &material.context, &material.command, &material.outcome, &material.space, &failure) == CODE_OK:
@@ -229,7 +228,7 @@ def encode(str message, answer, *, renew_grace_ns=0, uint64_t fence=0, known_end
 
 
 def encode_keep_alive(results, *, renew_grace_ns=0):
-    """The KeepAliveResponses that carry these results, each (session_id, fence, answer, known_end)."""
+    """The KeepAliveResponses that carry these results, each (session_id, fence, answer)."""
     cdef _Material material
     cdef uint8_t room[WIRE_ANSWER_SIZE_MAX]
     cdef Writer writer
@@ -237,8 +236,8 @@ def encode_keep_alive(results, *, renew_grace_ns=0):
     cdef uint32_t size
     cdef bytes message = b""
     messages = []
-    for session_id, fence, answer, known_end in results:
-        material = _Material(answer, renew_grace_ns=renew_grace_ns, fence=fence, known_end=known_end)
+    for session_id, fence, answer in results:
+        material = _Material(answer, renew_grace_ns=renew_grace_ns, fence=fence)
         memcpy(material.command.session_id, PyBytes_AS_STRING(session_id), SESSION_ID_SIZE)
         writer_begin(&writer, room, WIRE_ANSWER_SIZE_MAX)
         size = put_keep_alive_result(&writer, &material.context, &material.command, &material.outcome, &material.space)
@@ -253,7 +252,7 @@ def encode_keep_alive(results, *, renew_grace_ns=0):
 
 def encode_notice(bytes session_id, uint64_t fence, answer):
     """A KeepAliveResponse with one Notice: of the session's end if the answer has a reason, else of its leases."""
-    cdef _Material material = _Material(answer, renew_grace_ns=0, fence=fence, known_end=-1)
+    cdef _Material material = _Material(answer, renew_grace_ns=0, fence=fence)
     cdef uint8_t room[WIRE_ANSWER_SIZE_MAX]
     cdef Writer writer
     cdef const uint8_t* who = <const uint8_t*>PyBytes_AS_STRING(session_id)
@@ -296,7 +295,7 @@ def decode_cost_ns(str message, bytes data, uint32_t times):
 
 def encode_cost_ns(str message, answer, uint32_t times):
     """Mean nanoseconds of one encode of an answer or a failure."""
-    cdef _Material material = _Material(answer, renew_grace_ns=10**10, fence=answer.fence, known_end=-1)
+    cdef _Material material = _Material(answer, renew_grace_ns=10**10, fence=answer.fence)
     cdef uint8_t room[WIRE_ANSWER_SIZE_MAX]
     cdef Writer writer
     cdef Failure failure

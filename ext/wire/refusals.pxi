@@ -56,13 +56,13 @@ cdef void fail_fault(Failure* failure, const WireError* error) noexcept nogil:
         say(&failure.message, ".")
 
 
-cdef void fail_not_found(Failure* failure, uint64_t fence, int32_t known_end) noexcept nogil:
-    """`fence`: of the session id, 0 if that is not genuine. `known_end`: an EndReason; -1: not known."""
+cdef void fail_not_found(Failure* failure, uint64_t fence, uint8_t end_reason) noexcept nogil:
+    """`fence`: of the session id, 0 if that is not genuine. `end_reason`: END_NONE if it is not known."""
     cdef Wording wording
     wording.fence = fence
-    wording.end_reason = known_end
+    wording.end_reason = end_reason
     failure_begin(failure, CODE_NOT_FOUND, "SESSION_NOT_FOUND")
-    say_template(&failure.message, NOT_FOUND_SENTENCES[0 if fence == 0 else 1 if known_end < 0 else 2], &wording)
+    say_template(&failure.message, NOT_FOUND_SENTENCES[0 if fence == 0 else 1 if end_reason == END_NONE else 2], &wording)
 
 
 cdef void fail_overloaded(Failure* failure, uint8_t bound) noexcept nogil:
@@ -73,10 +73,10 @@ cdef void fail_overloaded(Failure* failure, uint8_t bound) noexcept nogil:
     say(&failure.message, BOUND_WORDS[bound].sentence)
 
 
-cdef void fail_outcome(Failure* failure, const Outcome* outcome, uint64_t fence, int32_t known_end) noexcept nogil:
+cdef void fail_outcome(Failure* failure, const Outcome* outcome, uint64_t fence) noexcept nogil:
     """An outcome that is neither a success nor a denial. The fence is the command's."""
     if outcome.status == STATUS_NOT_FOUND:
-        fail_not_found(failure, fence, known_end)
+        fail_not_found(failure, fence, outcome.end_reason)
     elif outcome.status == STATUS_INVALID:
         fail_refused_field(failure, outcome.detail)
     elif outcome.status == STATUS_OVERLOADED:

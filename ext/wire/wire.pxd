@@ -135,4 +135,3 @@ cdef struct Failure:                # a status other than OK
 cdef struct AnswerContext:          # what an answer says beside the ledger's outcome
     const Product* products
     int64_t renew_grace
-    int32_t known_end               # why a session that is not found ended: EndReason; -1: not known

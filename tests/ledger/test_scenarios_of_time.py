@@ -115,6 +115,39 @@ def test_a_revoked_seat_does_not_linger(scene: Scene) -> None:
     assert not scene.revoke(session)
 
 
+def test_who_comes_too_late_hears_why_the_session_ended_until_its_requests_are_forgotten(scene: Scene) -> None:
+    scene.fill(4)
+    closed, revoked, expired = scene.open("ann"), scene.open("bob"), scene.open("eve")
+    scene.close(closed)
+    scene.revoke(revoked, EndReason.POLICY_CHANGED)
+    scene.now_s += 70
+    for session, reason in ((closed, EndReason.CLOSED), (revoked, EndReason.POLICY_CHANGED), (expired, EndReason.EXPIRED)):
+        told = [scene.renew(session), scene.acquire(session, "platform"), scene.release(session, "platform"), scene.close(session)]
+        assert [(answer.status, answer.end_reason) for answer in told] == [(Status.NOT_FOUND, reason)] * 4
+        assert scene.core.end_reason(scene.now_ns, session.fence) is reason
+    scene.wait(120)
+    for session in (closed, revoked, expired):
+        told = [scene.renew(session), scene.acquire(session, "platform"), scene.release(session, "platform"), scene.close(session)]
+        assert [(answer.status, answer.end_reason) for answer in told] == [(Status.NOT_FOUND, EndReason.NONE)] * 4
+        assert scene.core.end_reason(scene.now_ns, session.fence) is EndReason.NONE
+
+
+def test_the_next_session_of_the_record_does_not_lend_its_end_to_the_one_before(scene: Scene) -> None:
+    scene.fill(1)
+    first = scene.open("ann")
+    scene.close(first)
+    scene.wait(120)
+    second = scene.open("bob")
+    scene.revoke(second)
+    assert scene.renew(first).end_reason is EndReason.NONE
+    assert scene.renew(second).end_reason is EndReason.REVOKED
+
+
+def test_a_session_that_lives_has_no_end_reason(scene: Scene) -> None:
+    scene.fill(1)
+    assert scene.core.end_reason(scene.now_ns, scene.open("ann").fence) is EndReason.NONE
+
+
 def test_every_lease_ends_once_with_one_reason(scene: Scene) -> None:
     scene.fill(5, sharing=Sharing.USER)
     sessions = [

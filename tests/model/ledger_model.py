@@ -287,7 +287,7 @@ class LedgerModel:
     def _renew(self, fence: int, change_version: int) -> Answer:
         session = self._live_session(fence)
         if session is None:
-            return Answer(Status.NOT_FOUND)
+            return self._not_found(fence)
         self._start_ttl(session)
         heard_version = min(change_version, session.change_version)
         session.leases = [
@@ -309,7 +309,7 @@ class LedgerModel:
     def _acquire(self, asked: Remembered, fence: int, products: Items) -> Answer:
         session = self._live_session(fence)
         if session is None:
-            return Answer(Status.NOT_FOUND)
+            return self._not_found(fence)
         if are_products_wrong(products):
             return Answer(Status.INVALID, detail=InvalidField.PRODUCTS)
         known = self.memory.find(asked.name)
@@ -350,7 +350,7 @@ class LedgerModel:
     def _release(self, asked: Remembered, fence: int, name: str) -> Answer:
         session = self._live_session(fence)
         if session is None:
-            return Answer(Status.NOT_FOUND)
+            return self._not_found(fence)
         known = self.memory.find(asked.name)
         if known is not None:
             return self._replay(known, asked)
@@ -374,7 +374,7 @@ class LedgerModel:
         if session is None:
             if known is not None and known.fingerprint == asked.fingerprint:
                 return self._replay(known, asked)
-            return Answer(Status.NOT_FOUND)
+            return self._not_found(fence)
         if known is not None:
             return Answer(Status.REQUEST_ID_REUSED)
         self._end_session(session, EndReason.CLOSED)
@@ -439,6 +439,20 @@ class LedgerModel:
             self._end_session(session, EndReason.EXPIRED)
             return None
         return session
+
+    def _not_found(self, fence: int) -> Answer:
+        return Answer(Status.NOT_FOUND, end_reason=self._known_end(fence))
+
+    def _known_end(self, fence: int) -> EndReason:
+        """How a session ended, while the Open that opened it or the Close that ended it is remembered."""
+        for entry in self.memory.by_name.values():
+            if entry.session is not None and entry.session.fence == fence and entry.status in (Status.GRANTED, Status.CLOSED):
+                return entry.session.end_reason
+        return EndReason.NONE
+
+    def end_reason(self, now_ns: int, fence: int) -> EndReason:
+        self.pass_time(now_ns)
+        return self._known_end(fence)
 
     def _end_session(self, session: Session, reason: EndReason) -> None:
         self.log.need(_end_size(session))

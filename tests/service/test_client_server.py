@@ -253,7 +253,7 @@ async def test_a_client_that_never_reads_loses_its_stream_and_not_its_sessions(m
         monkeypatch.setattr(
             world.verbs,
             "keep_alive_stream",
-            lambda: KeepAliveStream(renew=world.verbs.try_renew, pump=world.pump, notices=world.notices, notice_count_max=100),
+            lambda: KeepAliveStream(renew=world.verbs.try_renew, notices=world.notices, notice_count_max=100),
         )
         ids = [world.grant("platform").session_id for _ in range(count)]
         stream = served.sessions.KeepAlive(timeout=CALL_S)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from broker.model.words import EndReason, EventKind
-from broker.v1 import admin_pb2, sessions_pb2
+from broker.model.words import EventKind
+from broker.v1 import admin_pb2
 from broker.verbs.events import EventPump
-from tests.verbs.world import WALL_NS, World, fresh_id
-
-
-def close(world: World, session_id: bytes) -> None:
-    world.verbs.close(sessions_pb2.CloseRequest(session_id=session_id, request_id=fresh_id()))
+from tests.verbs.world import WALL_NS, World
 
 
 def test_events_come_in_order_with_the_wall_time_of_their_draining() -> None:
@@ -101,28 +97,6 @@ def test_a_closed_watch_leaves_nothing_behind_in_the_pump() -> None:
     watch = world.pump.watch(0)
     watch.close()
     assert "0 watching" in repr(world.pump)
-
-
-def test_why_a_session_ended_is_remembered() -> None:
-    world = World(seats={"platform": 5})
-    grant = world.grant("platform")
-    fence = world.ledger.session_fence(grant.session_id)
-    assert world.pump.end_reason(fence) is None
-    close(world, grant.session_id)
-    world.pump.pump()
-    assert world.pump.end_reason(fence) is EndReason.CLOSED
-
-
-def test_only_so_many_ends_are_remembered() -> None:
-    world = World(seats={"platform": 5})
-    pump = EventPump(ledger=world.ledger, end_count_max=3)
-    fences = []
-    for _ in range(5):
-        grant = world.grant("platform")
-        fences.append(world.ledger.session_fence(grant.session_id))
-        close(world, grant.session_id)
-    pump.pump()
-    assert [pump.end_reason(fence) for fence in fences] == [None, None, *[EndReason.CLOSED] * 3]
 
 
 def test_one_call_of_the_pump_is_bounded_and_says_that_there_is_more() -> None:

@@ -13,7 +13,7 @@ from broker.v1 import sessions_pb2, types_pb2
 from broker.verbs.bounds import MESSAGE_SIZE_MAX
 from broker.verbs.errors import VerbError
 from broker.verbs.keep_alive import KeepAliveStream
-from tests.verbs.world import World, fresh_id
+from tests.verbs.world import StuckPump, World, fresh_id, open_until_refused
 
 
 def ask(*session_ids: bytes, version: int = 0, forget: tuple[bytes, ...] = ()) -> sessions_pb2.KeepAliveRequest:
@@ -201,6 +201,23 @@ def test_an_end_that_a_renewal_was_answered_with_is_not_told_again(world: World)
     assert heard(stream) == []
 
 
+def test_a_message_of_which_one_renewal_cannot_be_decided_is_done_and_not_told() -> None:
+    world = World(seats={"platform": 2000}, pump_type=StuckPump, event_ring_size=128 * 1024)
+    grants, _ = open_until_refused(world, "platform")
+    living = sessions_pb2.RenewRequest(session_id=grants[0].session_id)
+    world.clock.advance_s(50)
+    world.verbs.renew(living)
+    world.clock.advance_s(21)
+    while world.ledger.advance(world.clock()):
+        pass
+    stream = world.verbs.keep_alive_stream()
+    with pytest.raises(VerbError) as error:
+        stream.answer(ask(*[grant.session_id for grant in grants[-200:]], living.session_id))
+    assert (error.value.status, error.value.reason) == ("UNAVAILABLE", "EVENTS_FULL")
+    world.clock.advance_s(65)  # more than what the renewal before that message gave it
+    assert world.verbs.renew(living).ttl.seconds == 60
+
+
 @pytest.mark.parametrize(
     ("field", "request_message"),
     [
@@ -219,7 +236,7 @@ def test_a_wrong_request_is_refused_whole(world: World, field: str, request_mess
 
 def test_a_stream_speaks_for_a_bounded_number_of_sessions(world: World) -> None:
     ids = [world.grant("platform").session_id for _ in range(3)]
-    stream = KeepAliveStream(renew=world.verbs.try_renew, pump=world.pump, notices=world.notices, session_count_max=2)
+    stream = KeepAliveStream(renew=world.verbs.try_renew, notices=world.notices, session_count_max=2)
     results(stream, ask(*ids[:2]))
     with pytest.raises(VerbError) as error:
         stream.answer(ask(ids[2]))
@@ -229,7 +246,7 @@ def test_a_stream_speaks_for_a_bounded_number_of_sessions(world: World) -> None:
 
 async def test_a_reader_too_slow_for_its_notices_loses_the_stream(world: World) -> None:
     ids = [world.grant("platform").session_id for _ in range(3)]
-    stream = KeepAliveStream(renew=world.verbs.try_renew, pump=world.pump, notices=world.notices, notice_count_max=2)
+    stream = KeepAliveStream(renew=world.verbs.try_renew, notices=world.notices, notice_count_max=2)
     results(stream, ask(*ids))
     for session_id in ids:
         world.ledger.revoke(world.clock(), world.ledger.session_fence(session_id), EndReason.REVOKED)

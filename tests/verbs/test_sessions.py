@@ -301,7 +301,8 @@ def test_a_session_whose_end_is_forgotten_is_over_or_expired() -> None:
     grant = world.grant("platform")
     world.clock.advance_s(71)
     world.settle()
-    world.pump._ends.clear()
+    world.clock.advance_s(121)
+    world.settle()
     with pytest.raises(VerbError) as error:
         world.verbs.renew(sessions_pb2.RenewRequest(session_id=grant.session_id))
     assert error.value.message == "Session 3.1 is over or expired; open a new one."
@@ -480,6 +481,23 @@ def test_a_session_that_expired_into_a_full_event_ring_is_not_found() -> None:
     with pytest.raises(VerbError) as error:
         world.verbs.renew(sessions_pb2.RenewRequest(session_id=grants[-1].session_id))
     assert error.value.reason == "SESSION_NOT_FOUND"
+    assert "expired" in error.value.message
+
+
+def test_a_renewal_of_a_session_whose_end_finds_no_room_is_told_to_try_again() -> None:
+    world = World(seats={"platform": 2000}, pump_type=StuckPump, event_ring_size=128 * 1024)
+    grants, _ = open_until_refused(world, "platform")
+    world.clock.advance_s(71)
+    while world.ledger.advance(world.clock()):
+        pass
+    late = sessions_pb2.RenewRequest(session_id=grants[-1].session_id)
+    with pytest.raises(VerbError) as error:
+        world.verbs.renew(late)
+    assert refusal(error) == ("UNAVAILABLE", "EVENTS_FULL", {})
+    StuckPump.let_go(world.pump)
+    with pytest.raises(VerbError) as error:
+        world.verbs.renew(late)
+    assert refusal(error)[:2] == ("NOT_FOUND", "SESSION_NOT_FOUND")
     assert "expired" in error.value.message
 
 

@@ -51,7 +51,8 @@ FAILURES = (
 
 
 def can_fail_with(message: str) -> tuple[Status, ...]:
-    """A Renew changes nothing, so it can only fail for want of its session; only an Open is refused by a draining broker."""
+    """A Renew takes nothing, so it can only fail for want of its session, or of room to record that this is over; only an Open is
+    refused by a draining broker."""
     if message == "RenewRequest":
         return (Status.NOT_FOUND, Status.EVENTS_FULL)
     return FAILURES if message == "OpenRequest" else FAILURES[:-1]
@@ -60,10 +61,9 @@ def can_fail_with(message: str) -> tuple[Status, ...]:
 class _Answering:
     """A ledger and a pump that give one answer, whatever is asked: the verbs make a message of it."""
 
-    def __init__(self, given: Answer, asked_fence: int, known_end: EndReason | None) -> None:
+    def __init__(self, given: Answer, asked_fence: int) -> None:
         self._given = given
         self._fence = asked_fence
-        self._known_end = known_end
 
     def ask(self, *_: object, **__: object) -> Answer:
         return self._given
@@ -76,9 +76,6 @@ class _Answering:
     def pump(self) -> bool:
         return False
 
-    def end_reason(self, _fence: int) -> EndReason | None:
-        return self._known_end
-
 
 REQUESTS: dict[str, tuple[str, Any]] = {
     "OpenRequest": ("open", sessions_pb2.OpenRequest(request_id=bytes(16))),
@@ -89,9 +86,9 @@ REQUESTS: dict[str, tuple[str, Any]] = {
 }
 
 
-def told_by_verbs(message: str, given: Answer, asked_fence: int = 0, known_end: EndReason | None = None) -> Any:
+def told_by_verbs(message: str, given: Answer, asked_fence: int = 0) -> Any:
     """The real verbs over a ledger that answers this."""
-    stub: Any = _Answering(given, asked_fence, known_end)
+    stub: Any = _Answering(given, asked_fence)
     verbs = SessionVerbs(ledger=stub, clock_ns=lambda: 0, settings=SETTINGS, pump=stub, notices=stub, drain=stub)
     method, request = REQUESTS[message]
     arguments = (request, "") if message == "OpenRequest" else (request,)
@@ -101,14 +98,13 @@ def told_by_verbs(message: str, given: Answer, asked_fence: int = 0, known_end: 
         return (error.code, error.message, to_rpc_status(error).SerializeToString(deterministic=True))
 
 
-def told_by_wire(message: str, given: Answer, asked_fence: int = 0, known_end: int = -1) -> Any:
+def told_by_wire(message: str, given: Answer, asked_fence: int = 0) -> Any:
     try:
         return _wire.encode(
             message,
             given,
             renew_grace_ns=RENEW_GRACE_NS,
             fence=asked_fence,
-            known_end=known_end,
             offer_hold_ns=OFFER_HOLD_NS,
         )
     except _wire.Refused as refused:
@@ -135,15 +131,15 @@ def test_failures_are_the_status_and_details_of_the_verbs(message: str, status: 
 
 
 def test_a_session_that_is_not_found_is_told_with_all_that_is_known_of_it() -> None:
-    given = Answer(status=Status.NOT_FOUND)
     chance = random.Random(47)
-    assert told_by_wire("RenewRequest", given)[1] == not_found_sentence("", None)
-    for reason in (None, *EndReason):
-        asked = fence(chance)
-        known_end = -1 if reason is None else int(reason)
-        ours = told_by_wire("CloseRequest", given, asked, known_end)
-        assert ours == told_by_verbs("CloseRequest", given, asked, reason)
-        assert public_id_of(asked) in ours[1]
+    for reason in EndReason:
+        given = Answer(status=Status.NOT_FOUND, end_reason=reason)
+        assert told_by_wire("RenewRequest", given)[1] == not_found_sentence("", reason)
+        for message in ("RenewRequest", "CloseRequest"):
+            asked = fence(chance)
+            ours = told_by_wire(message, given, asked)
+            assert ours == told_by_verbs(message, given, asked)
+            assert ours[1] == not_found_sentence(public_id_of(asked), reason)
 
 
 def test_every_bound_and_every_field_has_its_own_words() -> None:
@@ -206,9 +202,9 @@ def test_the_last_message_of_a_waiter_is_what_protobuf_writes() -> None:
         assert told_by_wire("OpenWaitingRequest", given) == waiting_by_verbs(given).SerializeToString(deterministic=True)
 
 
-def result_by_verbs(session_id: bytes, asked_fence: int, given: Answer, known_end: int) -> sessions_pb2.KeepAliveResult:
+def result_by_verbs(session_id: bytes, asked_fence: int, given: Answer) -> sessions_pb2.KeepAliveResult:
     if given.status is Status.NOT_FOUND:
-        ended = session_ended_message(asked_fence, EndReason(max(known_end, 0)))
+        ended = session_ended_message(asked_fence, given.end_reason)
         return sessions_pb2.KeepAliveResult(session_id=session_id, ended=ended)
     renewed = sessions_pb2.RenewResponse.FromString(told_by_verbs("RenewRequest", given))
     return sessions_pb2.KeepAliveResult(session_id=session_id, renewed=renewed)
@@ -220,7 +216,7 @@ def test_the_results_of_a_stream_are_cut_and_written_like_the_verbs(count: int) 
     results = []
     for _ in range(count):
         given = answer(chance, chance.choice((Status.RENEWED, Status.RENEWED, Status.NOT_FOUND)))
-        results.append((chance.randbytes(32), fence(chance), given, chance.choice((-1, 0, 1, 2))))
+        results.append((chance.randbytes(32), fence(chance), given))
     parts = _cut([result_by_verbs(*result) for result in results])
     expected = [sessions_pb2.KeepAliveResponse(results=part).SerializeToString(deterministic=True) for part in parts]
     assert _wire.encode_keep_alive(results) == expected
@@ -232,11 +228,11 @@ def test_a_message_of_a_stream_is_filled_to_the_last_byte_as_the_verbs_fill_it()
     plain = Answer(status=Status.RENEWED, fence=1 << 40, ttl_ns=60 * 10**9, change_version=1)
     one = replace(lease(random.Random(67)), state=LeaseState.ACTIVE)
     # 56 bytes each.
-    fill = [(bytes(32), 1 << 40, plain, -1)] * FILL_COUNT
+    fill = [(bytes(32), 1 << 40, plain)] * FILL_COUNT
     filling = [result_by_verbs(*fill[0])] * len(fill)
     counts = []
     for size in range(1, 33):
-        last = (bytes(32), 1 << 40, replace(plain, leases=(replace(one, product="x" * size), replace(one, product="p"))), -1)
+        last = (bytes(32), 1 << 40, replace(plain, leases=(replace(one, product="x" * size), replace(one, product="p"))))
         parts = list(_cut([*filling, result_by_verbs(*last)]))
         assert list(map(len, _wire.encode_keep_alive([*fill, last]))) == [
             sessions_pb2.KeepAliveResponse(results=part).ByteSize() for part in parts

@@ -33,14 +33,9 @@ class WireDoor:
             assert command[8] == (siphash(SECRET, salt) if salt else bytes(16)), "another salt, another request"
             given = self._execute(command, salt)
             fence = self._world.ledger.session_fence(command[4]) if message != "OpenRequest" else 0
-            return _wire.encode(message, given, renew_grace_ns=RENEW_GRACE_NS, fence=fence, known_end=self._known_end(fence))
+            return _wire.encode(message, given, renew_grace_ns=RENEW_GRACE_NS, fence=fence)
         except _wire.Refused as refused:
             return (refused.code, refused.message, refused.details)
-
-    def _known_end(self, fence: int) -> int:
-        self._world.pump.pump()
-        reason = self._world.pump.end_reason(fence)
-        return -1 if reason is None else int(reason)
 
     def _execute(self, command: _wire.DecodedCommand, salt: bytes) -> Answer:
         ledger, now_ns = self._world.ledger, self._world.clock()
