@@ -192,16 +192,16 @@ cdef uint8_t answer_call(Loop* loop, Peer* peer, const AnswerContext* context, c
     cdef Failure failure
     cdef int32_t code
     if peer == NULL:
-        return outcome_of(command, outcome)
+        return outcome_of(outcome)
     writer_begin(&writer, room, WIRE_ANSWER_SIZE_MAX)
     code = answer_or_failure(&writer, context, command, outcome, &loop.service.space, &failure)
     if is_news(outcome.status) and must_wait(loop, loop.service.position):
-        return hold_answer(loop, slip, outcome_of(command, outcome), code, &writer, &failure)
+        return hold_answer(loop, slip, outcome_of(outcome), code, &writer, &failure)
     if code == CODE_OK:
         say_answer(loop, peer, slip.caller.call, writer.at, written_size(&writer))
     else:
         say_status(loop, peer, slip.caller.call, <uint32_t>code, failure.message.bytes, failure.message.size, writer.at, written_size(&writer))
-    return outcome_of(command, outcome)
+    return outcome_of(outcome)
 
 
 cdef uint8_t hold_answer(Loop* loop, const Slip* slip, uint8_t outcome, int32_t code, const Writer* writer, const Failure* failure) noexcept nogil:

@@ -46,12 +46,8 @@ cdef extern from *:
     const long long LATENCY_BOUNDS "usher_latency_bounds"[19]
 
 
-cdef inline uint8_t outcome_of(const Command* command, const Outcome* outcome) noexcept nogil:
-    """Of an answer of the ledger. A Renew that is not renewed is not found, and an identity that is none is no bad field."""
-    if outcome.status == STATUS_RENEWED:
-        return OUTCOME_OK
-    if command.verb == VERB_RENEW:
-        return OUTCOME_NOT_FOUND
+cdef inline uint8_t outcome_of(const Outcome* outcome) noexcept nogil:
+    """Of an answer of the ledger. An identity that is none is no bad field."""
     if outcome.status == STATUS_INVALID and outcome.detail == INVALID_IDENTITY:
         return OUTCOME_UNAUTHENTICATED
     USHER_ASSERT(outcome.status <= STATUS_DRAINING)
