@@ -22,9 +22,9 @@ from records cimport LeaseOut
 from wire cimport Failure
 
 cdef enum:
-    POOL_WORDS = (POOLS_MAX + 63) // 64
+    POOL_WORDS = (POOLS_MAX + 63) >> 6
     LEDGER_EVENT_SIZE = 64          # the smallest
-    CHANGES_MAX = NOTICES_READ_SIZE // LEDGER_EVENT_SIZE
+    CHANGES_MAX = NOTICES_READ_SIZE >> 6
     TOLD_LEASES_MAX = 2 * LEASES_OF_SESSION_MAX     # in one notice
 
 cdef struct LedgerEvent:            # the head of each event, as ext/ledger/events.pxi lays it out
