@@ -1,9 +1,10 @@
 # Answers on their way to their callers: said at once, or held in a line until the events behind them are committed.
 #
 # Said at once: what is no news of a session (denials, refusals), and everything while `is_holding` is not set or what is
-# awaited is committed already (semantics rule 25). The line is first in, first out, so positions in it only grow; what a stream
-# says stands in it behind whatever is held, so that nothing on a stream overtakes. A caller that is gone by then gets nothing, and
-# is counted all the same. The line is bounded by back-pressure: while `is_line_full` nobody is read from, so nothing is lost.
+# awaited is committed already (semantics rule 25). Held are answers to single calls only: a stream keeps a line of its own
+# (outbox.pxi), since its messages have an order. The line is first in, first out, so positions in it only grow. A caller that is gone
+# by then gets nothing, and is counted all the same. The line is bounded by back-pressure: while `is_line_full` nobody is read
+# from, so nothing is lost.
 #
 #     block: head ──► HeldAnswer, message or details, status message, padding to 8 │ HeldAnswer ... │ ◄── fill
 
@@ -68,18 +69,6 @@ cdef inline void say_answer(Loop* loop, Peer* peer, uint64_t call, const uint8_t
     elif said == SAID_NO_ROOM:
         fail_bound(&failure, "answers_of_connection", ANSWERS_FULL_SENTENCE)
         say_failure(loop, peer, call, &failure)
-
-
-cdef void say_on_stream(Loop* loop, Peer* peer, const Caller* caller, const uint8_t* data, uint32_t size) noexcept nogil:
-    """A message of a call that goes on. Who does not read loses the stream; nothing else is lost by that."""
-    cdef Failure failure
-    cdef int said = say_message(&peer.h2, caller.call, data, size)
-    if said == SAID_NO_ROOM:
-        fail_bound(&failure, "notices_of_stream", NOT_READING_SENTENCE)
-        say_failure(loop, peer, caller.call, &failure)
-        stream_ended(loop, caller)
-    elif said == SAID:
-        peer_touch(loop, peer)
 
 
 # --- the line of those that wait ------------------------------------------------------------------------------------------------
@@ -162,9 +151,7 @@ cdef void held_say(Loop* loop, const HeldAnswer* held) noexcept nogil:
     cdef const uint8_t* data = <const uint8_t*>(held + 1)
     if peer == NULL:
         return
-    if not held.is_end:
-        say_on_stream(loop, peer, &held.caller, data, held.size)
-    elif held.has_message:
+    if held.has_message:
         say_answer(loop, peer, held.caller.call, data, held.size)
     else:
         say_status(loop, peer, held.caller.call, held.status, data + held.size, held.text_size, data, held.size)
@@ -177,8 +164,7 @@ cdef void held_release(Loop* loop) noexcept nogil:
     cdef HeldAnswer* held = held_first(service)
     while held != NULL and held.position <= committed:
         held_say(loop, held)
-        if held.outcome != NOT_COUNTED:
-            count_call(loop, held.method, held.outcome, held.received)
+        count_call(loop, held.method, held.outcome, held.received)
         held_drop(service)
         held = held_first(service)
 
@@ -202,83 +188,44 @@ cdef inline bint is_line_full(const Service* service) noexcept nogil:
 # --- said now, or held ------------------------------------------------------------------------------------------------------------
 
 cdef inline bint must_wait(Loop* loop, uint64_t position) noexcept nogil:
-    """Whether an answer to a single call has to."""
+    """Whether an answer has to, whose events end there."""
     return loop.shared.settings.is_holding and position > atomic_read_u64(&loop.shared.committed)
 
 
-cdef inline bint must_queue(Loop* loop, uint64_t position) noexcept nogil:
-    """Whether a word on a stream has to: behind its own position, and behind what may be held of its stream."""
-    return loop.shared.settings.is_holding and (loop.service.first_held != NULL or must_wait(loop, position))
-
-
-cdef void hold_forsaken(Loop* loop, const Caller* caller) noexcept nogil:
+cdef void answer_forsaken(Loop* loop, const Caller* caller) noexcept nogil:
     """No memory to hold an answer: the call ends, which tells nothing of the session."""
     cdef Peer* peer = peer_named(loop, caller.slot, caller.generation)
     if peer != NULL:
         say_status(loop, peer, caller.call, CODE_UNAVAILABLE, <const uint8_t*>NO_MEMORY_SENTENCE, <uint32_t>strlen(NO_MEMORY_SENTENCE), NULL, 0)
 
 
-cdef HeldAnswer* hold(Loop* loop, const Caller* caller, uint64_t position, const uint8_t* data, uint32_t size, const uint8_t* text, uint32_t text_size) noexcept nogil:
-    """An answer that is held, as a message that ends no call; the rest is the caller's to set. NULL: it could not be."""
-    cdef Service* service = &loop.service
-    cdef HeldAnswer* held = held_add(service, size, text_size)
-    cdef uint8_t* target
+cdef HeldAnswer* hold(Loop* loop, const Caller* caller, const Writer* answer, const Sentence* text) noexcept nogil:
+    """An answer to the last batch, held: a message, or with `text` the details of a status. NULL: it could not be, and the call has
+    ended. What it was is the caller's to set."""
+    cdef uint32_t size = written_size(answer)
+    cdef uint32_t text_size = text.size if text != NULL else 0
+    cdef HeldAnswer* held = held_add(&loop.service, size, text_size)
     if held == NULL:
-        hold_forsaken(loop, caller)
+        answer_forsaken(loop, caller)
         return NULL
-    target = <uint8_t*>(held + 1)
-    if size:
-        memcpy(target, data, size)
+    memcpy(held + 1, answer.at, size)
     if text_size:
-        memcpy(target + size, text, text_size)
-    service.position = max(service.position, position)
-    held.position = service.position
+        memcpy(<uint8_t*>(held + 1) + size, text.bytes, text_size)
+    held.position = loop.service.position
     held.caller = caller[0]
-    held.status = GRPC_OK
-    held.has_message = True
-    held.is_end = False
-    held.outcome = <uint8_t>NOT_COUNTED
+    held.has_message = text == NULL
     return held
 
 
-cdef void answer_message(Loop* loop, const Caller* caller, const uint8_t* data, uint32_t size, uint64_t position) noexcept nogil:
-    """A message on a stream that goes on, said when `position` is committed."""
-    cdef Peer* peer
-    if must_queue(loop, position):
-        if hold(loop, caller, position, data, size, NULL, 0) == NULL:
-            stream_ended(loop, caller)
-        return
-    peer = peer_named(loop, caller.slot, caller.generation)
+cdef void answer_failure(Loop* loop, const Caller* caller, const Failure* failure) noexcept nogil:
+    """A stream ends with a status other than OK, now."""
+    cdef Peer* peer = peer_named(loop, caller.slot, caller.generation)
     if peer != NULL:
-        say_on_stream(loop, peer, caller, data, size)
-
-
-cdef void answer_status(Loop* loop, const Caller* caller, uint32_t status, const Sentence* text, const uint8_t* details, uint32_t size, uint64_t position) noexcept nogil:
-    cdef Peer* peer
-    cdef HeldAnswer* held
-    if must_queue(loop, position):
-        held = hold(loop, caller, position, details, size, text.bytes, text.size)
-        if held != NULL:
-            held.status = <uint8_t>status
-            held.is_end = True
-            held.has_message = False
-        return
-    peer = peer_named(loop, caller.slot, caller.generation)
-    if peer != NULL:
-        say_status(loop, peer, caller.call, status, text.bytes, text.size, details, size)
-
-
-cdef void answer_failure(Loop* loop, const Caller* caller, Failure* failure, uint64_t position) noexcept nogil:
-    """A stream ends with a status other than OK, behind all that was said on it before."""
-    cdef uint8_t room[WIRE_ANSWER_SIZE_MAX]
-    cdef Writer writer
-    writer_begin(&writer, room, WIRE_ANSWER_SIZE_MAX)
-    put_failure(&writer, failure)
-    answer_status(loop, caller, <uint32_t>failure.code, &failure.message, writer.at, written_size(&writer), position)
+        say_failure(loop, peer, caller.call, failure)
 
 
 cdef void answer_end(Loop* loop, const Caller* caller) noexcept nogil:
-    """A stream ends well, behind all that was said on it before."""
-    cdef Sentence nothing
-    nothing.size = 0
-    answer_status(loop, caller, GRPC_OK, &nothing, NULL, 0, 0)
+    """A stream ends well, now."""
+    cdef Peer* peer = peer_named(loop, caller.slot, caller.generation)
+    if peer != NULL:
+        say_status(loop, peer, caller.call, GRPC_OK, NULL, 0, NULL, 0)

@@ -13,7 +13,6 @@ cdef enum:
 
 cdef extern from *:
     """
-    #define USHER_NOTICES_INTERVAL_NS 20000000LL
     static const char usher_nameless[] =
         "The client's certificate names nobody; it needs a subject alternative name (URI or DNS) or a common name.";
     /* In the order of the numbers METHOD_... of listener_records.pxd; shapes are H2Shape's. */
@@ -30,7 +29,6 @@ cdef extern from *:
         {"/grpc.health.v1.Health/Watch", 1},
     };
     """
-    const long long NOTICES_INTERVAL_NS "USHER_NOTICES_INTERVAL_NS"
     const char* NAMELESS_SENTENCE "usher_nameless"
     ctypedef struct MethodWords "usher_method_words":
         const char* path
@@ -63,7 +61,6 @@ cdef bint service_begin(Loop* loop) noexcept nogil:
     service.rooms = <uint8_t*>malloc(BATCH_MAX * WIRE_TEXT_ROOM)
     service.space.leases = <LeaseOut*>malloc(BATCH_MAX * LEASES_OF_SESSION_MAX * sizeof(LeaseOut))
     service.space.unavailable = <DenialRecord*>malloc(BATCH_MAX * ITEMS_MAX * sizeof(DenialRecord))
-    loop.service_due = INT64_MAX
     if service.commands == NULL or service.slips == NULL or service.outcomes == NULL or service.rooms == NULL:
         return False
     if service.space.leases == NULL or service.space.unavailable == NULL:
@@ -206,12 +203,13 @@ cdef uint8_t answer_call(Loop* loop, Peer* peer, const AnswerContext* context, c
 
 cdef uint8_t hold_answer(Loop* loop, const Slip* slip, uint8_t outcome, int32_t code, const Writer* writer, const Failure* failure) noexcept nogil:
     """The answer to a single call, for later: it is counted when it leaves."""
-    cdef uint32_t text_size = failure.message.size if code != CODE_OK else 0
-    cdef HeldAnswer* held = hold(loop, &slip.caller, loop.service.position, writer.at, written_size(writer), failure.message.bytes, text_size)
+    cdef const Sentence* text = NULL
+    cdef HeldAnswer* held
+    if code != CODE_OK:
+        text = &failure.message
+    held = hold(loop, &slip.caller, writer, text)
     if held == NULL:
         return OUTCOME_UNAVAILABLE
-    held.is_end = True
-    held.has_message = code == CODE_OK
     held.status = <uint8_t>code
     held.received = slip.received
     held.method = slip.method
@@ -382,29 +380,18 @@ cdef void service_take(Loop* loop, Peer* peer, H2Events* events) noexcept nogil:
 
 # --- rounds -------------------------------------------------------------------------------------------------------------------------------
 
-cdef inline void notices_round(Loop* loop) noexcept nogil:
-    """Looks for news of watched sessions now and then: a look takes the ledger's mutex."""
-    if watched_count(loop) == 0:
-        loop.service_due = INT64_MAX
-    elif loop.service_due == INT64_MAX:
-        loop.service_due = loop.now + NOTICES_INTERVAL_NS
-    elif loop.now >= loop.service_due:
-        notices_poll(loop)
-        loop.service_due = loop.now + NOTICES_INTERVAL_NS
-
-
 cdef void service_round(Loop* loop) noexcept nogil:
     """Once all ready peers have been read: runs the batch, says what may be said."""
     batch_run(loop)
     if loop.shared.settings.is_holding:
         held_release(loop)
-    notices_round(loop)
+    notices_poll(loop)
     health_round(loop)
 
 
 cdef inline int64_t service_due(Loop* loop) noexcept nogil:
     """When service_round has something to do even if nothing comes; INT64_MAX: never."""
-    return loop.service_due
+    return notices_due(loop)
 
 
 cdef inline bint service_is_full(Loop* loop) noexcept nogil:

@@ -204,7 +204,7 @@ cdef void keeper_finish(Loop* loop, StreamTable* table, Keeper* keeper) noexcept
     if keeper.failure == NULL:
         answer_end(loop, &caller)
     else:
-        answer_failure(loop, &caller, keeper.failure, 0)
+        answer_failure(loop, &caller, keeper.failure)
     keeper_release(loop, table, keeper)
 
 
@@ -214,7 +214,7 @@ cdef void keeper_end(Loop* loop, StreamTable* table, Keeper* keeper, const Failu
         count_end(loop, failure)
         keeper.failure = <Failure*>malloc(sizeof(Failure))
         if keeper.failure == NULL:
-            answer_failure(loop, &keeper.caller, <Failure*>failure, 0)
+            answer_failure(loop, &keeper.caller, failure)
             keeper_release(loop, table, keeper)
             return
         memcpy(keeper.failure, failure, sizeof(Failure))
@@ -231,13 +231,6 @@ cdef void keeper_cut(Loop* loop, StreamTable* table, Keeper* keeper, const Failu
         keeper_finish(loop, table, keeper)
     else:
         keeper_end(loop, table, keeper, failure)
-
-
-cdef void stream_ended(Loop* loop, const Caller* caller) noexcept nogil:
-    """Somebody else has ended the call."""
-    cdef Keeper* keeper = keeper_of(table_of(loop), caller)
-    if keeper != NULL:
-        keeper_release(loop, table_of(loop), keeper)
 
 
 cdef void streams_peer_gone(Loop* loop, Peer* peer) noexcept nogil:
@@ -299,7 +292,7 @@ cdef void stream_started(Loop* loop, StreamTable* table, Peer* peer, const Calle
         peer_touch(loop, peer)
         return
     count_end(loop, &failure)
-    answer_failure(loop, caller, &failure, 0)
+    answer_failure(loop, caller, &failure)
 
 
 # --- a message ----------------------------------------------------------------------------------------------------------------------------
