@@ -28,8 +28,8 @@ cdef struct Decision:
     Item items[ITEMS_MAX]
 
 
-cdef void denial_numbers(State* s, const Product* product, DenialRecord* denial) noexcept nogil:
-    """Sums over the product's pools, and the reason that weighs most."""
+cdef bint product_numbers(State* s, const Product* product, DenialRecord* denial) noexcept nogil:
+    """Sums over the product's pools; whether one of them is starting."""
     cdef Pool* pool
     cdef bint is_starting = False
     cdef int i
@@ -39,7 +39,12 @@ cdef void denial_numbers(State* s, const Product* product, DenialRecord* denial)
         denial.in_use += <int32_t>pool.used
         denial.deficit += <int32_t>deficit_of(pool)
         is_starting = is_starting or pool.is_starting
-    if is_starting:
+    return is_starting
+
+
+cdef void denial_numbers(State* s, const Product* product, DenialRecord* denial) noexcept nogil:
+    """The sums, and the reason that weighs most."""
+    if product_numbers(s, product, denial):
         denial.reason = DENIAL_KEYS_STARTING
         denial.retry_after = NS_PER_SECOND
     elif denial.deficit > 0:

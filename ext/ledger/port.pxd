@@ -8,13 +8,14 @@ longer than one bounded hold of the mutex.
     advance       does what is due; gives when something is due again (raw time; the time given: at once)
     read_events   copies whole events behind a cursor; several readers each have their own
     peek_session  the leases of a live session as they are now
+    product_standing  the numbers that a denial of a product would carry now
 
 Positions are bytes of the event stream since the start; they only grow. An answer whose events lie before a position may leave
 once that position is committed.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from records cimport Command, LeaseOut, Outcome, State, Workspace
+from records cimport Command, DenialRecord, LeaseOut, Outcome, State, Workspace
 
 cdef struct EventCursor:
     uint64_t position               # the next event to be read; 0: from the oldest that is kept
@@ -28,6 +29,9 @@ ctypedef uint64_t (*port_read_events_fn)(const LedgerPort* port, EventCursor* cu
 ctypedef bint (*port_peek_session_fn)(
     const LedgerPort* port, int64_t now, uint64_t fence, uint32_t place, LeaseOut* leases, uint32_t* lease_count, uint8_t* end_reason
 ) noexcept nogil
+ctypedef void (*port_product_standing_fn)(
+    const LedgerPort* port, const uint8_t* name, uint32_t size, DenialRecord* denial
+) noexcept nogil
 
 cdef struct LedgerPort:
     uint32_t version                # PORT_VERSION, asserted by who takes it
@@ -37,6 +41,7 @@ cdef struct LedgerPort:
     port_advance_fn advance
     port_read_events_fn read_events
     port_peek_session_fn peek_session
+    port_product_standing_fn product_standing   # adds to capacity, in_use, deficit; nothing for an unknown product
 
 cdef extern from *:
     """

@@ -85,6 +85,16 @@ cdef bint port_peek_session(const LedgerPort* port, int64_t now, uint64_t fence,
     return is_live
 
 
+cdef void port_product_standing(const LedgerPort* port, const uint8_t* name, uint32_t size, DenialRecord* denial) noexcept nogil:
+    """Adds what the product's pools hold to `denial`; nothing for an unknown one."""
+    cdef uint32_t number
+    port_lock(port)
+    number = product_find(port.state, name, size)
+    if number != NO_PRODUCT:
+        product_numbers(port.state, &port.state.products[number], denial)
+    port_unlock(port)
+
+
 # --- the capsule ---------------------------------------------------------------------------------------------------------------
 
 cdef void _let_go(object capsule) noexcept:

@@ -122,6 +122,7 @@ cdef class Ledger:
         self.entry.advance = port_advance
         self.entry.read_events = port_read_events
         self.entry.peek_session = port_peek_session
+        self.entry.product_standing = port_product_standing
 
     cdef _set_times(self, generation, start_ns, ttl_ns, renew_grace_ns, request_window_ns, denial_window_ns, stall_ns):
         cdef State* s = self.state

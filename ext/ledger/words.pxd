@@ -23,6 +23,7 @@ cdef enum:  # DenialReason
     DENIAL_KEYS_STARTING = 3
     DENIAL_NO_CAPACITY = 4
     DENIAL_UNKNOWN_PRODUCT = 5
+    DENIAL_WAITING_UNSUPPORTED = 8
     DENIAL_REASON_COUNT = 16
 
 cdef enum:  # LeaseState

@@ -17,8 +17,11 @@ def scene_with(seats: int, **settings: int) -> Scene:
     return scene
 
 
+NUMBERS = ("capacity", "in_use", "reserved", "withheld", "deficit", "waiters")
+
+
 class Port(ctypes.Structure):
-    """The beginning of LedgerPort (ext/ledger/port.pxd)."""
+    """LedgerPort (ext/ledger/port.pxd)."""
 
     _fields_ = (
         ("version", ctypes.c_uint32),
@@ -26,7 +29,16 @@ class Port(ctypes.Structure):
         ("mutex", ctypes.c_void_p),
         ("execute", ctypes.c_void_p),
         ("advance", ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(ctypes.c_uint64))),
+        ("read_events", ctypes.c_void_p),
+        ("peek_session", ctypes.c_void_p),
+        ("product_standing", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32, ctypes.c_void_p)),
     )
+
+
+class Denial(ctypes.Structure):
+    """The beginning of DenialRecord (ext/ledger/records.pxd), as large as the whole."""
+
+    _fields_ = (("retry_after", ctypes.c_int64), *((name, ctypes.c_int32) for name in NUMBERS), ("rest", ctypes.c_uint32))
 
 
 def port_of(capsule: object) -> Port:
@@ -61,6 +73,20 @@ def test_a_port_that_nobody_keeps_lets_the_ledger_go() -> None:
     assert sys.getrefcount(core) == before + 1
     del capsule
     assert sys.getrefcount(core) == before
+
+
+def test_the_port_tells_how_a_product_stands_over_all_its_pools() -> None:
+    scene = scene_with(3)
+    scene.prove(5, scene.pool(weight=2), source=1)
+    for number in range(4):
+        scene.open(f"user{number}")
+    scene.lose(0)
+    port = port_of(capsule := scene.core.port())
+    for name, expected in ((b"platform", (5, 5, 0, 0, 3, 0)), (b"nothing", (0,) * 6)):
+        denial = Denial()
+        port.product_standing(ctypes.addressof(port), name, len(name), ctypes.addressof(denial))
+        assert tuple(getattr(denial, each) for each in NUMBERS) == expected
+    del capsule
 
 
 def test_a_tick_says_when_to_come_again() -> None:
