@@ -151,7 +151,8 @@ cdef void held_keep(Connection* c) noexcept nogil:
         kept = buffered_take(c, s.message_size)
         if kept == NULL:
             refuse(c, slot, GRPC_RESOURCE_EXHAUSTED, "too many messages are half sent on this connection")
-            continue                # refusing has unlinked it
+            request_drop(c, s)      # refusing has unlinked it, unless the connection is over and hears no refusal
+            continue
         memcpy(kept, s.held, s.message_size)
         held_unlink(c, slot)
         s.held = kept
