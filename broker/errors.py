@@ -103,6 +103,8 @@ class AddressInUse(BrokerError):
 class InternalFault(BrokerError):
     """A part of the broker stopped that never should. `part` names it."""
 
+    exit_code = ExitCode.PART_FAILED
+
     def __init__(self, part: str, cause: BaseException) -> None:
         super().__init__(f"{part} failed: {cause!r}; the broker stops, please report this with its log")
         self.part = part

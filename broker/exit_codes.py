@@ -30,5 +30,8 @@ class ExitCode(IntEnum):
     """This install can be a client, but not a broker."""
     SESSION_LOST = 10
     """`usher open`: the session ended before it was closed."""
+    PART_FAILED = 11
+    """`usher serve`: a part of the running broker stopped that never should, and the broker with it. Starting it again may help;
+    please report it."""
     INTERRUPTED = 130
     """Stopped from the keyboard before it was done."""

@@ -137,6 +137,7 @@ def _steps(
         await asyncio.wait((pump_task,))
         while parts.pump.pump():
             pass  # bounded: nobody makes events any more
+        log.info("last counts", extra=facts(**_last_counts(parts)))
 
     return (
         Step("health", listeners.say_stopping, STEP_S),
@@ -149,6 +150,19 @@ def _steps(
         Step("last events", end_events, STEP_S),
         Step("admin listener", functools.partial(listeners.admin.stop, ADMIN_DRAIN_S), STEP_S),
     )
+
+
+def _last_counts(parts: Parts) -> dict[str, int]:
+    """What this life of the broker has done, for the log: nobody can scrape it any more."""
+    now = parts.ledger.counters()
+    return {
+        "opened": now.opened_total,
+        "renewed": now.renewed_total,
+        "denied": now.denied_total,
+        "replayed": now.replayed_total,
+        "ended": sum(now.ended_totals),
+        "sessions": now.session_count,
+    }
 
 
 class StopRequest:
