@@ -127,7 +127,8 @@ cdef int on_frame_sent(nghttp2_session* session, const nghttp2_frame* frame, voi
             slot = slot_of(c, frame.hd.stream_id)
             if slot != NO_SLOT and not c.streams[slot].is_peer_done:
                 nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_NO_ERROR)
-    elif frame.hd.type == NGHTTP2_GOAWAY and frame.goaway.error_code != NGHTTP2_NO_ERROR:
+    elif frame.hd.type == NGHTTP2_GOAWAY:
+        c.server.totals.goaways_sent += frame.goaway.last_stream_id != INT32_MAX
         c.goaway_code = frame.goaway.error_code
     return 0
 

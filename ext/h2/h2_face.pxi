@@ -184,7 +184,7 @@ cdef class ServerConnection:
         return {
             "connections": t.connections, "streams": t.streams, "streams_refused": t.streams_refused,
             "messages_received": t.messages_received, "messages_sent": t.messages_sent, "answers": t.answers,
-            "refusals": t.refusals, "cancelled": t.cancelled, "goaways_received": t.goaways_received,
+            "refusals": t.refusals, "cancelled": t.cancelled, "goaways_received": t.goaways_received, "goaways_sent": t.goaways_sent,
             "bytes_received": t.bytes_received, "bytes_sent": t.bytes_sent,
             "causes": {word: t.causes[cause] for cause, word in CAUSES.items()},
         }

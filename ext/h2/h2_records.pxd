@@ -95,6 +95,7 @@ cdef struct H2Totals:
     uint64_t refusals               # calls finished otherwise
     uint64_t cancelled
     uint64_t goaways_received
+    uint64_t goaways_sent           # last words, not the notices before them
     uint64_t bytes_received
     uint64_t bytes_sent
     uint64_t causes[CAUSE_COUNT]    # connections ended, by cause; late calls

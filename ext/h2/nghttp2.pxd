@@ -27,6 +27,7 @@ cdef extern from "usher_nghttp2.h" nogil:
         nghttp2_frame_hd hd
         int cat
     ctypedef struct nghttp2_goaway:
+        int32_t last_stream_id
         uint32_t error_code
     ctypedef struct nghttp2_rst_stream:
         uint32_t error_code

@@ -20,6 +20,7 @@ Times are CLOCK_MONOTONIC in nanoseconds.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from h2_records cimport Connection, H2Events, Server
 from limits cimport BATCH_MAX, LOOPS_MAX
+from linux cimport epoll_event
 from port cimport EventCursor, LedgerPort
 from records cimport Command, Outcome, Workspace
 from tls_records cimport TlsConnection, TlsContext
@@ -53,14 +54,19 @@ cdef struct Peer:
     uint32_t timer_next             # neighbours in the timer wheel's slot
     uint32_t timer_previous
     uint32_t timer_place
+    int64_t timer_due               # when it is looked at: not later than it must be
     int64_t handshake_due
     int64_t write_due               # when something of what waits must have been taken; INT64_MAX: nothing waits
+    int64_t parting_due             # when a peer that has said its last, or to whom we have, is cut; INT64_MAX: neither
     Waiting waiting
     uint32_t first_stream           # of its KeepAlive streams (streams.pxi); NONE
+    uint32_t watched                # what epoll is asked for
     uint8_t is_touched
-    uint8_t is_watching_out         # EPOLLOUT is asked for
-    uint8_t is_ending
-    uint8_t is_shut                 # nothing more is read
+    uint8_t is_ending               # it is freed when it is flushed
+    uint8_t is_shut                 # nothing more comes to h2: end of stream, close_notify or a fault
+    uint8_t is_parting              # we have said our last; what still comes is thrown away
+    uint8_t is_gone                 # the peer has shut its side of the socket
+    uint8_t is_cut_off              # and did so in the handshake or with calls under way
 
 # --- calls ----------------------------------------------------------------------------------------------------------------
 
@@ -83,11 +89,10 @@ cdef struct HeldAnswer:             # waits until the events behind `position` a
     Caller caller
     uint32_t size                   # of the message, or of the status details
     uint16_t text_size              # of the status message
-    uint8_t status                  # gRPC's; with is_end
-    uint8_t has_message
-    uint8_t is_end                  # the call ends with it
+    uint8_t status                  # gRPC's
+    uint8_t has_message             # the status is OK
     uint8_t method
-    uint8_t outcome                 # counted when it leaves; NOT_COUNTED: it was counted
+    uint8_t outcome                 # counted when it leaves
 
 cdef struct HeldBlock:              # a piece of the line of held answers, which lie in it one behind the other
     HeldBlock* next
@@ -134,7 +139,6 @@ cdef struct LoopTotals:
     uint64_t handshakes
     uint64_t handshakes_late
     uint64_t writes_late
-    uint64_t goaways_sent
     uint64_t tls_failures[9]        # by TlsError
     uint64_t received_size          # on the wire
     uint64_t sent_size
@@ -186,12 +190,17 @@ cdef struct Loop:
     int epoll_fd
     int wake_fd
     int64_t now
+    int64_t accept_due              # when accepting goes on after a lack of descriptors; INT64_MAX: it is going on
     int64_t ledger_due              # loop 0
+    int64_t ledger_last
     int64_t service_due
-    uint8_t* cipher                 # LOOP_READ_SIZE: what was read, with TLS
-    uint8_t* plain                  # LOOP_READ_SIZE: what was read, or decrypted
-    uint8_t* sending                # what is about to be sent
+    uint32_t reads_first            # rounds that a late ledger has waited for what is readable
+    epoll_event* ready
+    uint8_t* cipher                 # what was read, with TLS
+    uint8_t* plain                  # what was read, or decrypted; then what h2 says
+    uint8_t* sending                # what TLS makes of it
     void* timers                    # wheel of timers.pxi
     void* mailbox                   # accepted connections from loop 0
     uint8_t is_draining
+    uint8_t is_begun                # run was called
     uint8_t is_done

@@ -13,9 +13,10 @@ One translation unit, one concern a file:
     identity    who a client's certificate says it is
     connection  states, faults, bytes
     files       certificate files, read and checked
-    shell       the Python face
+    server_context  the Python face of what connections are made from
+    shell       the Python face of a connection
 
-Another unit gets all of it without a call through Python by including the first four.
+The listener gets all of it without a call through Python by including all but the last.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -47,4 +48,5 @@ include "context.pxi"
 include "identity.pxi"
 include "connection.pxi"
 include "files.pxi"
+include "server_context.pxi"
 include "shell.pxi"

@@ -1,7 +1,7 @@
-# The Python face: what a listener is configured with, and one connection as tests drive it.
+# The Python face of one connection, as tests drive it.
 #
-# ServerContext is for the control plane too. ServerTls has buffers of its own, which the listener does not need; each
-# of its calls lets the GIL go, so that what runs there is what the data plane runs.
+# ServerTls has buffers of its own, which the listener does not need; each of its calls lets the GIL go, so that what runs
+# there is what the data plane runs.
 
 PLAIN_SIZE_DEFAULT = 65536
 OUTPUT_SIZE_DEFAULT = 65536
@@ -15,52 +15,6 @@ TRANSITIONS = {
 def context_count():
     """How many SSL_CTX of ours are alive in this process: current ones, and old ones that still have connections."""
     return atomic_add(&ctx_count, 0)
-
-
-cdef class ServerContext:
-    """What connections are made from; see broker/_tls.pyi."""
-
-    cdef TlsContext context
-    cdef pthread_mutex_t mutex
-    cdef readonly object certificate_path
-    cdef readonly object private_key_path
-    cdef readonly object client_ca_path
-    cdef readonly tuple warnings
-
-    def __cinit__(self, certificate_path, private_key_path, client_ca_path=None):
-        pthread_mutex_init(&self.mutex, NULL)
-        self.context.mutex = &self.mutex
-        self.certificate_path = certificate_path
-        self.private_key_path = private_key_path
-        self.client_ca_path = client_ca_path
-        self.reload()
-
-    def reload(self):
-        """Reads the files again. ConfigError leaves everything as it was."""
-        cdef SSL_CTX* ctx = ctx_make()
-        if ctx == NULL:
-            raise MemoryError
-        try:
-            warnings = _fill(ctx, self.certificate_path, self.private_key_path, self.client_ca_path)
-        except BaseException:
-            SSL_CTX_free(ctx)
-            raise
-        with nogil:
-            context_replace(&self.context, ctx)
-        self.warnings = tuple(warnings)
-
-    @property
-    def is_mutual(self):
-        return self.client_ca_path is not None
-
-    @property
-    def connection_count(self):
-        return atomic_add(&self.context.connection_count, 0)
-
-    def __dealloc__(self):
-        if self.context.current != NULL:
-            SSL_CTX_free(self.context.current)
-        pthread_mutex_destroy(&self.mutex)
 
 
 cdef bint buffer_reserve(TlsOutput* buffer, size_t size) noexcept:
@@ -155,13 +109,3 @@ cdef class ServerTls:
     def sizes(self):
         cdef TlsConnection* c = &self.connection
         return TlsSizes(received=c.received_size, sent=c.sent_size, read=c.read_size, written=c.written_size)
-
-
-def _start():
-    global ctx_mark
-    ctx_mark = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, ctx_freed)
-    if ctx_mark < 0 or not span_method_make():
-        raise MemoryError
-
-
-_start()
