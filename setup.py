@@ -26,15 +26,21 @@ COMPILED = {
     "broker._h2": "ext/h2/_h2.pyx",
     "broker._tls": "ext/tls/_tls.pyx",
     "broker._wire": "ext/wire/_wire.pyx",
+    "loadtests._storm": "ext/storm/_storm.pyx",
 }
 """Module -> its source. A new compiled module is one line here."""
 
 LIBRARIES = {
     "broker._h2": ["libnghttp2"],
     "broker._tls": ["openssl >= 3.0"],
+    "loadtests._storm": ["libnghttp2", "openssl >= 3.0"],
 }
 """Module -> the C libraries that it needs, by their pkg-config names. Without one the module is left out: the broker
 still serves, with data_plane = grpcio."""
+
+
+IN_PLACE_ONLY = {"loadtests._storm"}
+"""What a checkout has and a wheel has not: tools that load the broker."""
 
 
 def is_set(name: str) -> bool:
@@ -92,7 +98,9 @@ def extensions() -> list[Extension]:
     """The extensions whose sources and libraries are here."""
     if is_set("USHER_PURE"):
         return []
-    wanted = [one for one in (extension(*item) for item in COMPILED.items()) if one is not None]
+    left_out = set() if "--inplace" in sys.argv else IN_PLACE_ONLY
+    items = [item for item in COMPILED.items() if item[0] not in left_out]
+    wanted = [one for one in (extension(*item) for item in items) if one is not None]
     if not wanted:
         return []
     from Cython.Build import cythonize  # only where something is compiled: a pure install has no Cython
