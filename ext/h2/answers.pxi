@@ -203,6 +203,15 @@ cdef int say_reset(Connection* c, uint64_t name, uint32_t code) noexcept nogil:
     return SAID
 
 
+cdef void window_withhold(Connection* c, uint64_t name, bint is_withheld) noexcept nogil:
+    """Whether the call's window stays taken: while answers to it wait with whoever serves it, after one found no room here."""
+    cdef uint32_t slot = slot_named(c, name)
+    if slot == NO_SLOT:
+        return
+    c.streams[slot].is_withheld = is_withheld
+    window_give(c, &c.streams[slot])
+
+
 cdef inline bint is_writable(Connection* c, uint64_t name) noexcept nogil:
     """Whether the call stands, and less than half of what it may buffer waits."""
     cdef uint32_t slot = slot_named(c, name)

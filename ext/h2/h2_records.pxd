@@ -121,6 +121,7 @@ cdef struct Stream:
     uint8_t is_finished             # the last word is said; what still comes in is thrown away
     uint8_t is_deferred             # nghttp2 waits to be told of more
     uint8_t is_full                 # an answer found no room
+    uint8_t is_withheld             # who serves it has more to say than it takes: no more requests are let in
     uint8_t is_encoded              # grpc-encoding names something else than identity
     uint8_t is_held                 # a single request waits for the end of its stream
     uint8_t is_held_owned

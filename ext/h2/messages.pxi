@@ -3,10 +3,10 @@
 # A message that lies whole in what is being fed is told as a span of it; one that is split is put together in memory of
 # its own, which the event takes over. A call with a single request holds it back until its stream ends, so that it is
 # told once, with is_last, however the bytes were split. Windows: a connection's bytes are given back at once, a stream's
-# unless its answers found no room, so that who does not read cannot go on asking.
+# unless its answers found no room, or wait above us, so that who does not read cannot go on asking.
 
 cdef inline void window_give(Connection* c, Stream* s) noexcept nogil:
-    if s.unconsumed != 0 and not s.is_full:
+    if s.unconsumed != 0 and not s.is_full and not s.is_withheld:
         nghttp2_session_consume_stream(c.session, s.stream_id, s.unconsumed)
         s.unconsumed = 0
 

@@ -1,7 +1,8 @@
 # What is said on a KeepAlive stream, in its order: at once, or when its position is committed and its reader has room.
 #
 # Mostly nothing waits, and a message goes straight to h2. Else it is copied and stands in the stream's line; notices that wait
-# anyway join into one message. What a stream may have waiting is bounded, and so is what all of a loop may: a reader beyond
+# anyway join into one message. While a reader has no room its requests are not let in either, so answers are bounded by
+# what was under way. What a stream may have waiting is bounded, and so is what all of a loop may: a reader beyond
 # that loses the stream (OVERLOADED, "notices_of_stream"), opens another and renews. The last word waits in the line too.
 #
 #     keeper_say ──► h2, or line ── keeper_flush (committed, H2_WRITABLE, end of a look at the events) ──► h2
@@ -102,7 +103,19 @@ cdef int keeper_say_now(Loop* loop, Keeper* keeper, const uint8_t* data, uint32_
     if said == SAID:
         peer_touch(loop, peer)
     keeper.is_blocked = said == SAID_NO_ROOM
+    if keeper.is_blocked and not keeper.is_withheld:
+        keeper.is_withheld = True
+        window_withhold(&peer.h2, keeper.caller.call, True)
     return said
+
+
+cdef void keeper_let_in(Loop* loop, Keeper* keeper) noexcept nogil:
+    """Nothing waits any more: the stream may ask on."""
+    cdef Peer* peer = peer_named(loop, keeper.caller.slot, keeper.caller.generation)
+    keeper.is_withheld = False
+    if peer != NULL:
+        window_withhold(&peer.h2, keeper.caller.call, False)
+        peer_touch(loop, peer)
 
 
 cdef void keeper_say(Loop* loop, StreamTable* table, Keeper* keeper, const uint8_t* data, uint32_t size, uint64_t position) noexcept nogil:
@@ -154,6 +167,8 @@ cdef void keeper_flush(Loop* loop, StreamTable* table, Keeper* keeper) noexcept 
         unsaid_drop(table, keeper)
     if keeper.is_ending:
         keeper_finish(loop, table, keeper)
+    elif keeper.is_withheld:
+        keeper_let_in(loop, keeper)
 
 
 cdef void keepers_flush(Loop* loop, StreamTable* table) noexcept nogil:

@@ -71,6 +71,7 @@ cdef struct Keeper:                 # a KeepAlive stream
     uint8_t is_half_closed          # ends well as soon as nothing of it is in the batch
     uint8_t is_ending               # ends as soon as all is said
     uint8_t is_blocked              # h2 has no room for it: H2_WRITABLE will come
+    uint8_t is_withheld             # h2 lets in no more requests, until nothing waits here
     uint8_t is_listed               # has something that may leave before h2 says anything; stays set in a free record
 
 cdef struct Watched:                # a session that a stream speaks for

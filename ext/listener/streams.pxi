@@ -148,7 +148,7 @@ cdef Keeper* keeper_take(StreamTable* table, Peer* peer, const Caller* caller) n
     keeper.caller = caller[0]
     keeper.first_watched = <uint32_t>NONE
     keeper.watched_count = keeper.pending_count = 0
-    keeper.is_half_closed = keeper.is_ending = keeper.is_blocked = False
+    keeper.is_half_closed = keeper.is_ending = keeper.is_blocked = keeper.is_withheld = False
     keeper.is_open = True
     keeper.previous_of_peer = <uint32_t>NONE
     keeper.next_of_peer = peer.first_stream
