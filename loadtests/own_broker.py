@@ -145,11 +145,13 @@ def own_broker(
     keys: Sequence[Mapping[str, Any]],
     ttl_s: float = 60.0,
     renew_grace_s: float = 10.0,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[OwnBroker]:
-    """Starts a broker with these emulated keys, all of them proven, and ends it with the block. Raises NotReady."""
+    """Starts a broker with these emulated keys, all of them proven, and ends it with the block. `settings`: entries of
+    the configuration by section, besides what a broker of one's own always has. Raises NotReady."""
     directory.mkdir(parents=True, exist_ok=True)
     config_path = directory / "usher.toml"
-    config_path.write_text(config_text(directory, keys, ttl_s, renew_grace_s), encoding="utf-8")
+    config_path.write_text(config_text(directory, keys, ttl_s, renew_grace_s, settings or {}), encoding="utf-8")
     log_path = directory / "broker.log"
     command = [sys.executable, "-m", "broker.cli.main", "serve", "--emulate", "--config", str(config_path)]
     with log_path.open("wb") as log:
@@ -172,26 +174,40 @@ def own_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("USHER_")}
 
 
-def config_text(directory: Path, keys: Sequence[Mapping[str, Any]], ttl_s: float, renew_grace_s: float) -> str:
+def config_text(
+    directory: Path,
+    keys: Sequence[Mapping[str, Any]],
+    ttl_s: float,
+    renew_grace_s: float,
+    settings: Mapping[str, Mapping[str, Any]],
+) -> str:
     """The configuration: free ports on loopback, this fleet."""
+    sections: dict[str, dict[str, Any]] = {
+        "broker": {"data_dir": str(directory / "data")},
+        **{section: {"address": "127.0.0.1:0"} for section in ("clients", "admin", "http")},
+        "sessions": {"ttl_s": ttl_s, "renew_grace_s": renew_grace_s},
+    }
+    for section, entries in settings.items():
+        sections.setdefault(section, {}).update(entries)
+    lines = [line for name, entries in sections.items() for line in section_lines(name, entries)]
     fleet = ",\n".join(f"    {inline_table(one)}" for one in keys)
-    lines = [
-        "[broker]",
-        f"data_dir = {json.dumps(str(directory / 'data'))}",
-        *(f'[{section}]\naddress = "127.0.0.1:0"' for section in ("clients", "admin", "http")),
-        "[sessions]",
-        f"ttl_s = {ttl_s}",
-        f"renew_grace_s = {renew_grace_s}",
-        "[emulation]",
-        f"keys = [\n{fleet},\n]",
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "[emulation]", f"keys = [\n{fleet},\n]"]) + "\n"
+
+
+def section_lines(name: str, entries: Mapping[str, Any]) -> list[str]:
+    """A section of TOML."""
+    return [f"[{name}]", *(f"{entry} = {toml_value(value)}" for entry, value in entries.items())]
+
+
+def toml_value(value: Any) -> str:
+    """A string, a number, a boolean or a table of such."""
+    return inline_table(value) if isinstance(value, Mapping) else json.dumps(value)
 
 
 def inline_table(table: Mapping[str, Any]) -> str:
     """A TOML inline table of strings, whole numbers and such tables."""
     entries = (
-        f"{name} = {inline_table(value) if isinstance(value, Mapping) else json.dumps(value)}"
+        f"{name} = {toml_value(value)}"
         for name, value in table.items()
     )
     return "{ " + ", ".join(entries) + " }"
