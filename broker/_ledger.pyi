@@ -131,6 +131,9 @@ class Ledger:
         """Where the session of this id stands, for `find_session`; of any id, genuine or not."""
     def drain_events(self, size_max: int = ...) -> bytes:
         """Whole events, oldest first, for broker.model.events.decode_events; empty when there are none."""
+    def drain_block(self, size_max: int = ...) -> tuple[bytes, int, int]:
+        """As `drain_events`, with the sequences of the first and the last event of the block; what lies between them grows by one each.
+        Of an empty block the first is the one to come, the last the one before it."""
     def read_events(self, position: int, size_max: int = ...) -> tuple[bytes, int, int]:
         """Whole events from a position on, drained or not, as long as they are kept; the position behind them; and how many
         bytes of events were overwritten before they were read. Position 0: from the oldest that is kept. Other positions are those

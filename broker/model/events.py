@@ -43,13 +43,24 @@ class Event:
     identity: bytes = b""
 
 
-def decode_events(data: bytes) -> Iterator[Event]:
-    """All events of one drained block, which always holds whole events. Raises ValueError on anything else."""
+_SIZE = struct.Struct("<I")
+
+
+def event_start(data: bytes, index: int) -> int:
+    """Where in a drained block its index-th event begins, counted from 0; the block must have that many before it."""
     position = 0
+    for _ in range(index):
+        position += _SIZE.unpack_from(data, position)[0]
+    return position
+
+
+def decode_events(data: bytes, position: int = 0) -> Iterator[Event]:
+    """All events of one drained block, or those from the event on that begins there. A block always holds whole events; ValueError on
+    anything else."""
     while position < len(data):
         if len(data) - position < HEADER_SIZE:
             raise ValueError(f"half an event header at byte {position}")
-        size = struct.unpack_from("<I", data, position)[0]
+        size = _SIZE.unpack_from(data, position)[0]
         if size < HEADER_SIZE or size % 8 or position + size > len(data):
             raise ValueError(f"event of {size} bytes at byte {position} of {len(data)}")
         yield _decode(data, position)

@@ -32,6 +32,8 @@ NOTICES_WAITING_MAX = 20_000
 """Notices that one stream has not yet read; a reader slower than that opens its stream again and renews."""
 
 EVENTS_KEPT_MAX = 10_000
+EVENTS_KEPT_SIZE_MAX = 4 * 1024 * 1024
+"""Of the events kept for watchers, whichever of the two comes first: those of logins with the longest names are 700 bytes each."""
 EVENTS_PER_MESSAGE_MAX = 256
 
 PAGE_SIZE_DEFAULT = 100

@@ -1,39 +1,56 @@
 """The ledger's events on their way to people: drained, timed, kept for a while, handed on.
 
-The pump drains the ledger's ring every 50 ms and when somebody needs the newest state, gives each event the wall time of that
-moment, and keeps the last 10,000. Two kinds of readers:
+The pump drains the ledger's ring every 50 ms and when somebody needs the newest state, gives each block of events the wall time of
+that moment, and keeps the last 10,000 events as the bytes that they are: a storm of logins costs a copy, and only what somebody
+reads is decoded. Two kinds of readers:
 
-* listeners are called with each block as it is drained (KeepAlive's notices);
+* listeners are called with each block as it is drained, while they say that they listen (KeepAlive's notices);
 * watchers are cursors into what is kept (WatchEvents): a slow one holds nothing up and grows nothing, it just finds that
   it missed some.
 
-Event loop's thread only. Sequences grow by one with each event of a run of the broker.
+Sequences grow by one with each event of a run of the broker. A lossy ring (durability none) may have overwritten events before
+the pump came: watchers find that they missed them, listeners are told to look for themselves. Event loop's thread only.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
-from broker.model.events import Event, decode_events
-from broker.verbs.bounds import EVENTS_KEPT_MAX, EVENTS_PER_MESSAGE_MAX
+from broker.model.events import Event, decode_events, event_start
+from broker.verbs.bounds import EVENTS_KEPT_MAX, EVENTS_KEPT_SIZE_MAX, EVENTS_PER_MESSAGE_MAX
 
 _INTERVAL_S = 0.05
 _BLOCK_SIZE_MAX = 64 * 1024
-_BLOCKS_PER_CALL_MAX = 2
-"""One call of pump stays at some 10 ms even behind a storm; the loop comes again at once while there is more."""
-
-Listener = Callable[[Sequence[Event]], None]
+_BLOCKS_PER_CALL_MAX = 16
+"""A mebibyte: copied in some hundred microseconds. The loop comes again at once while there is more."""
+_DECODED_BLOCKS_PER_CALL_MAX = 2
+"""While somebody listens: one call stays at some 10 ms even behind a storm."""
 
 
 class EventSource(Protocol):
     """The part of the ledger that the pump uses."""
 
-    def drain_events(self, size_max: int = ...) -> bytes: ...
+    def drain_block(self, size_max: int = ...) -> tuple[bytes, int, int]: ...
+
+
+class Listener(Protocol):
+    """Who is told of each event as it is drained. Must be quick and must not raise."""
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it wants to be told now. What passes while it does not is not told later."""
+
+    def hear(self, events: Sequence[Event]) -> None:
+        """The next events, in their order."""
+
+    def miss(self) -> None:
+        """Events before the next ones were overwritten: what they said must be found elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +69,23 @@ class EventBlock:
     missed_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class _RawBlock:
+    """What one drain gave: whole events without a gap, as bytes."""
+
+    data: bytes
+    first_sequence: int
+    last_sequence: int
+    unix_ns: int
+
+    def after(self, sequence: int, count_max: int) -> list[TimedEvent]:
+        """The first events behind a sequence."""
+        start = event_start(self.data, max(0, sequence + 1 - self.first_sequence))
+        return [TimedEvent(event, self.unix_ns) for event in islice(decode_events(self.data, start), count_max)]
+
+
 class EventPump:
-    """The one reader of the ledger's event ring."""
+    """The one reader for whom the ledger's event ring waits."""
 
     def __init__(
         self,
@@ -61,25 +93,33 @@ class EventPump:
         ledger: EventSource,
         wall_ns: Callable[[], int] = time.time_ns,
         kept_count_max: int = EVENTS_KEPT_MAX,
+        kept_size_max: int = EVENTS_KEPT_SIZE_MAX,
     ) -> None:
         self._ledger = ledger
         self._wall_ns = wall_ns
         self._kept_count_max = kept_count_max
-        self._kept: list[TimedEvent] = []
+        self._kept_size_max = kept_size_max
+        self._blocks: list[_RawBlock] = []
+        self._kept_size = 0
         self._last_sequence = 0
         self._listeners: list[Listener] = []
         self._wakers: set[asyncio.Event] = set()
 
     def __repr__(self) -> str:
-        return f"<EventPump at {self._last_sequence}, {len(self._kept)} kept, {len(self._wakers)} watching>"
+        return f"<EventPump at {self._last_sequence}, {self._kept_size} bytes kept, {len(self._wakers)} watching>"
 
     @property
     def last_sequence(self) -> int:
         """The newest event's; 0 before the first."""
         return self._last_sequence
 
+    @property
+    def kept_size(self) -> int:
+        """Bytes of the events that are kept."""
+        return self._kept_size
+
     def listen(self, listener: Listener) -> None:
-        """Calls it with each drained block from now on. It must be quick and must not raise."""
+        """Tells it of each drained block from now on."""
         self._listeners.append(listener)
 
     async def run(self, interval_s: float = _INTERVAL_S) -> None:
@@ -90,11 +130,12 @@ class EventPump:
 
     def pump(self) -> bool:
         """Drains what there is, a bounded amount; whether there may be more."""
-        for _ in range(_BLOCKS_PER_CALL_MAX):
-            data = self._ledger.drain_events(_BLOCK_SIZE_MAX)
+        is_heard = any(listener.is_listening for listener in self._listeners)
+        for _ in range(_DECODED_BLOCKS_PER_CALL_MAX if is_heard else _BLOCKS_PER_CALL_MAX):
+            data, first_sequence, last_sequence = self._ledger.drain_block(_BLOCK_SIZE_MAX)
             if not data:
                 return False
-            self._take(list(decode_events(data)))
+            self._take(_RawBlock(data, first_sequence, last_sequence, self._wall_ns()))
         return True
 
     def watch(self, after_sequence: int) -> EventWatch:
@@ -108,10 +149,18 @@ class EventPump:
         return EventWatch(self, after_sequence)
 
     def kept_after(self, sequence: int, count_max: int) -> list[TimedEvent]:
-        """The oldest kept events behind a sequence."""
-        start = bisect_right(self._kept, sequence, key=_sequence_of)
-        oldest = max(start, len(self._kept) - self._kept_count_max)
-        return self._kept[oldest : oldest + count_max]
+        """The oldest kept events behind a sequence, up to the next gap."""
+        sequence = max(sequence, self._last_sequence - self._kept_count_max)
+        found: list[TimedEvent] = []
+        index = bisect_right(self._blocks, sequence, key=_last_of)
+        while index < len(self._blocks) and len(found) < count_max:
+            block = self._blocks[index]
+            if found and block.first_sequence != sequence + 1:
+                break
+            found += block.after(sequence, count_max - len(found))
+            sequence = found[-1].event.sequence
+            index += 1
+        return found
 
     def add_waker(self, waker: asyncio.Event) -> None:
         """Sets it whenever events came."""
@@ -121,16 +170,33 @@ class EventPump:
         """Sets it no more."""
         self._wakers.discard(waker)
 
-    def _take(self, events: Sequence[Event]) -> None:
-        unix_ns = self._wall_ns()
-        self._kept.extend(TimedEvent(event, unix_ns) for event in events)
-        if len(self._kept) >= 2 * self._kept_count_max:  # cut in halves, so that an event costs O(1) and not a move of all
-            del self._kept[: -self._kept_count_max]
-        self._last_sequence = events[-1].sequence
-        for listener in self._listeners:
-            listener(events)
+    def _take(self, block: _RawBlock) -> None:
+        has_gap = block.first_sequence != self._last_sequence + 1
+        self._blocks.append(block)
+        self._kept_size += len(block.data)
+        self._last_sequence = block.last_sequence
+        self._cut()
+        self._tell(block, has_gap)
         for waker in self._wakers:
             waker.set()
+
+    def _cut(self) -> None:
+        """Forgets the blocks of which no event is kept any more."""
+        count = bisect_left(self._blocks, self._last_sequence - self._kept_count_max + 1, key=_last_of)
+        size = self._kept_size - sum(len(block.data) for block in self._blocks[:count])
+        while size > self._kept_size_max and count < len(self._blocks) - 1:
+            size -= len(self._blocks[count].data)
+            count += 1
+        del self._blocks[:count]
+        self._kept_size = size
+
+    def _tell(self, block: _RawBlock, has_gap: bool) -> None:
+        listening = [listener for listener in self._listeners if listener.is_listening]
+        events = list(decode_events(block.data)) if listening else []
+        for listener in listening:
+            if has_gap:
+                listener.miss()
+            listener.hear(events)
 
 
 class EventWatch:
@@ -165,5 +231,5 @@ class EventWatch:
         self._pump.remove_waker(self._waker)
 
 
-def _sequence_of(timed: TimedEvent) -> int:
-    return timed.event.sequence
+def _last_of(block: _RawBlock) -> int:
+    return block.last_sequence

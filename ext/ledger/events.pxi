@@ -127,8 +127,17 @@ cdef uint64_t ring_read(const Ring* ring, EventCursor* cursor, uint8_t* target, 
     return size
 
 
+cdef inline uint64_t ring_next_sequence(const Ring* ring) noexcept nogil:
+    """Of the next event to be drained, be it there or still to come."""
+    cdef uint64_t sequence
+    if ring.head == ring.tail:
+        return ring.sequence + 1
+    memcpy(&sequence, ring.base + (ring.head + 8) % ring.size, 8)  # 8-aligned: it never wraps, as a whole header may
+    return sequence
+
+
 cdef uint64_t ring_drain(State* s, uint8_t* target, uint64_t size_max) noexcept nogil:
-    """As ring_read, for the one reader for whom the ring waits."""
+    """As ring_read, for the one reader for whom the ring waits; how many bytes. The sequences of the events grow by one each."""
     cdef EventCursor cursor
     cdef uint64_t size
     cursor.position = s.ring.head

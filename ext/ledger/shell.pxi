@@ -533,21 +533,27 @@ cdef class Ledger:
 
     def drain_events(self, size_max=1048576):
         """Whole events, oldest first; empty when there are none."""
+        return self.drain_block(size_max)[0]
+
+    def drain_block(self, size_max=READ_SLICE_SIZE):
+        """Whole events, oldest first, and the sequences of the first and the last of them."""
         cdef uint64_t most = <uint64_t>_checked("size_max", size_max, OPENED_FIXED_SIZE + TEXT_SIZE_MAX + 8, EVENT_RING_CEILING)
-        cdef uint64_t size
+        cdef uint64_t size, first, following
         cdef uint8_t* copy = <uint8_t*>malloc(most)
         if copy == NULL:
             raise MemoryError
         with nogil:
             pthread_mutex_lock(&self.mutex)
+            first = ring_next_sequence(&self.state.ring)
             size = ring_drain(self.state, copy, most)
+            following = ring_next_sequence(&self.state.ring)
             pthread_mutex_unlock(&self.mutex)
         try:
-            return PyBytes_FromStringAndSize(<char*>copy, size)
+            return PyBytes_FromStringAndSize(<char*>copy, size), first, following - 1
         finally:
             free(copy)
 
-    def read_events(self, uint64_t position, size_max=65536):
+    def read_events(self, uint64_t position, size_max=READ_SLICE_SIZE):
         """Whole events behind a position, the position behind them, and how many bytes were overwritten before they were read."""
         cdef uint64_t most = <uint64_t>_checked("size_max", size_max, OPENED_FIXED_SIZE + TEXT_SIZE_MAX + 8, EVENT_RING_CEILING)
         cdef EventCursor cursor

@@ -10,6 +10,7 @@ import pytest
 from broker.model.terms import PoolTerms
 from broker.model.words import EndReason, Sharing
 from broker.v1 import sessions_pb2, types_pb2
+from broker.verbs import events
 from broker.verbs.bounds import MESSAGE_SIZE_MAX
 from broker.verbs.errors import VerbError
 from broker.verbs.keep_alive import KeepAliveStream
@@ -165,6 +166,103 @@ def test_all_sessions_on_a_shared_charge_are_told() -> None:
     results(stream, ask(*ids))
     world.lose(0)
     assert {notice.session_id for notice in heard(stream)} == set(ids)
+
+
+def lease_states(notice: sessions_pb2.Notice) -> list[types_pb2.LeaseState.ValueType]:
+    return [lease.state for lease in notice.leases_changed.leases]
+
+
+def test_a_session_first_watched_in_key_grace_hears_that_the_pool_is_healed(world: World) -> None:
+    grant = world.grant("platform")
+    world.lose(0)
+    assert not world.notices.is_listening
+    stream = world.verbs.keep_alive_stream()
+    results(stream, ask(grant.session_id))
+    world.add_seats(0, "platform", 3)
+    world.settle()
+    (notice,) = heard(stream)
+    assert lease_states(notice) == [types_pb2.LEASE_STATE_ACTIVE]
+
+
+def test_who_joins_a_charge_in_key_grace_hears_that_the_pool_is_healed() -> None:
+    world = World(seats={"platform": 3})
+    world.add_seats(1, "crm", 1, PoolTerms(sharing=Sharing.USER))
+    world.grant("crm", host="desk-1")
+    other = world.grant("platform", host="desk-2")
+    stream = world.verbs.keep_alive_stream()
+    results(stream, ask(other.session_id))
+    world.lose(1)
+    assert heard(stream) == []
+    crm = [types_pb2.ProductRequest(product="crm")]
+    world.verbs.acquire(sessions_pb2.AcquireRequest(session_id=other.session_id, request_id=fresh_id(), products=crm))
+    world.settle()
+    world.ledger.prove_source(world.clock(), 1, world.pools["crm"], 1, 2**62, 2**62)
+    world.settle()
+    (notice,) = heard(stream)
+    assert [lease.product for lease in notice.leases_changed.leases] == ["crm"]
+    assert lease_states(notice) == [types_pb2.LEASE_STATE_ACTIVE]
+
+
+def lossy_world() -> World:
+    sizes = dict.fromkeys(("sessions_max", "leases_max", "charges_max", "requests_max"), 4_000)
+    return World(seats={"platform": 3_000, "crm": 2}, event_ring_size=128 * 1024, is_lossy=True, **sizes)
+
+
+def overrun(world: World) -> None:
+    """So many events that those before them are overwritten before the pump comes."""
+    while world.ledger.advance(world.clock()):
+        pass
+    for _ in range(1_000):
+        world.grant("platform")
+    world.settle()
+    assert world.ledger.counters().event_dropped_total > 0
+
+
+def test_ends_whose_events_were_overwritten_are_told_all_the_same() -> None:
+    world = lossy_world()
+    revoked, expired, living = (world.grant("platform") for _ in range(3))
+    stream = world.verbs.keep_alive_stream()
+    results(stream, ask(revoked.session_id, expired.session_id, living.session_id))
+    world.settle()
+    world.ledger.revoke(world.clock(), world.ledger.session_fence(revoked.session_id), EndReason.REVOKED)
+    world.clock.advance_s(60)
+    world.verbs.renew(sessions_pb2.RenewRequest(session_id=living.session_id))
+    world.clock.advance_s(11)
+    overrun(world)
+    ends = {notice.session_id: notice.session_ended.end_reason for notice in heard(stream)}
+    assert ends == {
+        revoked.session_id: types_pb2.END_REASON_REVOKED,
+        expired.session_id: types_pb2.END_REASON_EXPIRED,
+    }
+
+
+def test_key_grace_whose_events_were_overwritten_is_told_as_it_is_now_and_its_healing_too() -> None:
+    world = lossy_world()
+    lost, ended, kept = world.grant("crm"), world.grant("platform", "crm"), world.grant("platform")
+    stream = world.verbs.keep_alive_stream()
+    results(stream, ask(lost.session_id, ended.session_id, kept.session_id))
+    world.settle()
+    release(world, ended.session_id, "crm")
+    world.ledger.lose_source(world.clock(), 1, world.clock() + 300 * 10**9, EndReason.KEY_LOST)
+    overrun(world)
+    (notice,) = heard(stream)
+    assert (notice.session_id, lease_states(notice)) == (lost.session_id, [types_pb2.LEASE_STATE_KEY_GRACE])
+    world.ledger.prove_source(world.clock(), 1, world.pools["crm"], 2, 2**62, 2**62)
+    overrun(world)
+    healed = heard(stream)[1]
+    assert (healed.session_id, lease_states(healed)) == (lost.session_id, [types_pb2.LEASE_STATE_ACTIVE])
+
+
+def test_while_nobody_watches_events_are_not_even_decoded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    grant = world.grant("platform")
+    stream = world.verbs.keep_alive_stream()
+    results(stream, ask(grant.session_id))
+    assert world.notices.is_listening
+    stream.close()
+    monkeypatch.setattr(events, "decode_events", lambda *_: pytest.fail("decoded for nobody"))
+    world.grant("platform")
+    world.settle()
+    assert world.pump.last_sequence == world.ledger.counters().event_total
 
 
 def test_a_forgotten_session_is_not_told_of_any_more(world: World) -> None:
