@@ -54,8 +54,9 @@ proto:  ## generate broker/v1 from proto/
 	@tools/setup broker dev
 	@$(PY) tools/proto.py
 
-bench:  ## the ledger's speed and memory: table, build/bench.json
+bench:  ## Usher beside its peers, and the ledger alone: table, build/bench.json
 	@tools/setup broker dev
+	@tools/setup-bench
 	@$(PY) -m loadtests.bench $(ARGS)
 
 load:  ## locust scenarios against a broker of their own: report in build/load/

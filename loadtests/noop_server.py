@@ -1,5 +1,6 @@
-"""A Sessions server that does nothing, on grpc.aio: every Renew is answered with an empty message. For measuring the
-measurer, and as a peer of `make bench`.
+"""A Sessions server that does nothing, on grpc.aio: every Renew is answered with the same message.
+
+For measuring the measurer, and as a peer of `make bench`.
 
     python -m loadtests.noop_server      prints its port, serves until SIGTERM
 
@@ -17,6 +18,8 @@ import grpc
 from grpc import aio
 
 RENEW = "/broker.v1.Sessions/Renew"
+ANSWER = bytes([0x0A, 2, 8, 60, 0x12, 2, 8, 20, 0x18, 1])
+"""RenewResponse{ttl 60 s, renew_after 20 s, change_version 1}: what a broker's answer weighs."""
 
 
 class Nothing(grpc.GenericRpcHandler):
@@ -28,13 +31,13 @@ class Nothing(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of Renew, nothing else."""
         if handler_call_details.method == RENEW:
-            return grpc.unary_unary_rpc_method_handler(self.empty)
+            return grpc.unary_unary_rpc_method_handler(self.answer)
         return None
 
-    async def empty(self, _: bytes, __: object) -> bytes:
-        """An empty RenewResponse."""
+    async def answer(self, _: bytes, __: object) -> bytes:
+        """The same to all."""
         self.request_count += 1
-        return b""
+        return ANSWER
 
     def say_count(self) -> None:
         """The line of JSON."""
@@ -48,11 +51,11 @@ async def serve() -> None:
     server.add_generic_rpc_handlers([nothing])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(port, flush=True)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     loop.add_signal_handler(signal.SIGUSR1, nothing.say_count)
+    print(port, flush=True)
     await ended.wait()
     nothing.say_count()
     await server.stop(0)

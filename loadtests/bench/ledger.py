@@ -1,7 +1,5 @@
 """The ledger alone, one thread: what an operation costs and what a session takes, at a thousand and at a million.
 
-    python -m loadtests.bench [--quick] [--output build/bench.json]
-
 Two ledgers of the default bounds stand in one process, one with 1,000 sessions, one with 1,000,000, and are measured in
 turn, round by round, so that the machine's moods hit both. A session has a user of 10, a host of 12 and an app of 8
 bytes and leases of two products; ids are drawn uniformly. An operation goes from the bytes of a request to the answer: its id or
@@ -15,21 +13,17 @@ the median over the rounds of (million / thousand); the figures in brackets are 
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import random
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from broker._ledger import LIMITS, Batch, Ledger
 from broker.model.terms import PoolTerms
 from broker.model.words import Status
+from loadtests.bench.processors import anonymous_size
 
 BATCH = 250
 SMALL = 1_000
@@ -43,14 +37,6 @@ OPERATIONS = ("open", "renew", "close", "forget")
 WINDOW_NS = LIMITS["REQUEST_WINDOW_DEFAULT_NS"]
 RATIO_BAR = 1.3
 SIZE_BAR = 400
-
-
-def resident_size() -> int:
-    """Bytes of anonymous memory that the process really has."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Anonymous:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/smaps_rollup has no line 'Anonymous:'")
 
 
 @dataclass
@@ -67,11 +53,11 @@ class Population:
         # Touched before the memory is measured: the ids are the clients', not the ledger's.
         self.ids = bytearray(b"\x01") * (self.count * LIMITS["SESSION_ID_SIZE"])
         self.batch = Batch(BATCH)
-        before = resident_size()
+        before = anonymous_size()
         self.ledger = self._ledger()
         for start in range(0, self.count, BATCH):
             self._open(range(start, min(start + BATCH, self.count)))
-        self.session_size = (resident_size() - before) / self.count
+        self.session_size = (anonymous_size() - before) / self.count
 
     def _ledger(self) -> Ledger:
         ledger = Ledger(broker_id=b"bench---", secret=bytes(16), generation=1, start_ns=0, stall_ns=0, ttl_ns=TTL_NS)
@@ -115,13 +101,13 @@ class Population:
     def _renew(self, count: int) -> int:
         self.batch.clear()
         for _ in range(count):
-            self.batch.add_renew(self.ledger, self._id(self.random.randrange(self.count)), 1)
+            self.batch.add_renew(self.ledger, self.session_id(self.random.randrange(self.count)), 1)
         return self._execute(Status.RENEWED)
 
     def _close(self, places: list[int]) -> int:
         self.batch.clear()
         for place in places:
-            self.batch.add_close(self.ledger, self._id(place), self.random.randbytes(LIMITS["REQUEST_ID_SIZE"]))
+            self.batch.add_close(self.ledger, self.session_id(place), self.random.randbytes(LIMITS["REQUEST_ID_SIZE"]))
         return self._execute(Status.CLOSED)
 
     def _forget(self) -> int:
@@ -136,7 +122,8 @@ class Population:
             raise RuntimeError(f"{remembered} requests are remembered; there are {self.count} sessions")
         return spent
 
-    def _id(self, place: int) -> bytes:
+    def session_id(self, place: int) -> bytes:
+        """Of the session that stands there now."""
         size = LIMITS["SESSION_ID_SIZE"]
         return bytes(self.ids[place * size : (place + 1) * size])
 
@@ -175,43 +162,48 @@ def results(small: Population, large: Population) -> list[dict[str, Any]]:
     return rows
 
 
-def show(rows: list[dict[str, Any]], small: Population, large: Population) -> None:
-    """The table, and whether the bars hold. Benchmarks inform: no status depends on it."""
-    print(f"{'operation':10}{'1,000 sessions':>22}{'1,000,000 sessions':>24}   ratio (bar {RATIO_BAR})")
+def lines(rows: list[dict[str, Any]], small: Population, large: Population) -> list[str]:
+    """The table, with the bars."""
+    text = [f"{'operation':10}{f'{small.count:,} sessions':>22}{f'{large.count:,} sessions':>24}   ratio (bar {RATIO_BAR})"]
     for name in OPERATIONS:
-        little, big = (next(row for row in rows if row["name"] == f"ledger_{name}_{n}") for n in (SMALL, large.count))
+        little, big = (next(row for row in rows if row["name"] == f"ledger_{name}_{n}") for n in (small.count, large.count))
         quartiles = "{} to {}".format(*big["ratio_quartiles"])
-        print(
+        text.append(
             f"{name:10}{little['cpu_us'] * 1000:9.0f} ns {little['requests_per_s']:>9,}/s"
             f"{big['cpu_us'] * 1000:11.0f} ns {big['requests_per_s']:>9,}/s   {big['ratio']} ({quartiles})"
         )
-    print(f"memory: {large.session_size:.0f} bytes a session at {large.count:,} (bar {SIZE_BAR});", end=" ")
-    print(f"{small.session_size * small.count / 2**20:.0f} MiB in all at {small.count:,}")
+    text.append(
+        f"memory: {large.session_size:.0f} bytes a session at {large.count:,} (bar {SIZE_BAR});"
+        f" {small.session_size * small.count / 2**20:.0f} MiB in all at {small.count:,}"
+    )
+    return text
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measures, prints, writes the file."""
-    parser = argparse.ArgumentParser(description="What the ledger costs at a thousand and at a million sessions.")
-    parser.add_argument("--output", type=Path, default=Path("build/bench.json"))
-    parser.add_argument("--quick", action="store_true", help="few rounds and 100,000 sessions: to see that it runs")
-    options = parser.parse_args(arguments)
-    print("filling the ledgers ...", file=sys.stderr)
+def measure_ledger(*, is_short: bool, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows for the file, and the table. Short: few rounds and few sessions, to see that it runs."""
+    say("filling the ledgers")
     small = Population(SMALL)
-    large = Population(LARGE // 10 if options.quick else LARGE)
-    rounds = 5 if options.quick else 60
+    large = Population(LARGE // 100 if is_short else LARGE)
+    rounds = 3 if is_short else 60
     for number in range(rounds):
         small.round()
         large.round()
-        print(f"\rround {number + 1} of {rounds}", end="", file=sys.stderr)
-    print(file=sys.stderr)
+        say(f"round {number + 1} of {rounds}")
     rows = results(small, large)
-    show(rows, small, large)
-    machine = {"machine": platform.machine(), "kernel": platform.release(), "cpu_count": os.cpu_count()}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"machine": machine, "results": rows}, indent=1) + "\n")
-    print(f"written: {options.output}")
-    return 0
+    return rows, lines(rows, small, large)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def renew_hold_ns(session_count: int, *, batch_size: int = 32, batch_count: int = 256) -> float:
+    """Nanoseconds that a Renew takes in `Ledger.execute`, in batches as small as a listener's, made beforehand."""
+    population = Population(session_count)
+    batches = [Batch(batch_size) for _ in range(batch_count)]
+    for batch in batches:
+        for _ in range(batch_size):
+            batch.add_renew(population.ledger, population.session_id(population.random.randrange(session_count)), 1)
+    begin = time.thread_time_ns()
+    for batch in batches:
+        population.ledger.execute(population.now_ns, batch)
+    spent = time.thread_time_ns() - begin
+    if any(batch.statuses() != bytes([Status.RENEWED]) * batch_size for batch in batches):
+        raise RuntimeError("not every Renew was answered")
+    return spent / (batch_size * batch_count)

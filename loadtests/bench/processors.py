@@ -1,0 +1,78 @@
+"""Processors and processes: who runs where, and what a process has taken of time and memory.
+
+Processor time is that of the whole process, all threads, those that have ended too, in nanoseconds: the kernel's clock of
+another process, whose number is made of its id as in clock_getcpuclockid(3). Linux only.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PROCESS_CLOCK_SCHED = 2
+"""CPUCLOCK_SCHED of the kernel: time on a processor by the scheduler's count, not by ticks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where server and client run. With one processor to share, nothing is pinned and figures mean little."""
+
+    server: int | None
+    client: int | None
+
+    @property
+    def text(self) -> str:
+        """For the report."""
+        if self.server is None:
+            return "one processor for server and client together: compare nothing but CPU time"
+        return f"servers on processor {self.server}, the client on {self.client}"
+
+
+def places() -> Places:
+    """The first processor that we may use for the client, as interrupts come there too, the last for servers."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return Places(allowed[-1], allowed[0]) if len(allowed) > 1 else Places(None, None)
+
+
+@contextmanager
+def running_on(*processors: int | None) -> Iterator[None]:
+    """The calling thread, and the processes that it starts meanwhile, on these processors; None: wherever."""
+    before = os.sched_getaffinity(0)
+    chosen = {number for number in processors if number is not None}
+    if chosen:
+        os.sched_setaffinity(0, chosen)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def process_cpu_ns(pid: int) -> int:
+    """Processor time of a process up to now. OSError when it is gone."""
+    return time.clock_gettime_ns((~pid << 3) | PROCESS_CLOCK_SCHED)
+
+
+def anonymous_size(pid: int | str = "self") -> int:
+    """Bytes of anonymous memory that a process really has."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/{pid}/smaps_rollup has no line 'Anonymous:'")
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "machine": platform.machine(),
+        "kernel": platform.release(),
+        "cpu_count": os.cpu_count(),
+        "processor": names[0] if names else "unknown",
+        "python": platform.python_version(),
+        "places": places().text,
+    }

@@ -1,0 +1,1 @@
+"""The parts of the bench, a module each: `measure(bench)` gives a Finding."""

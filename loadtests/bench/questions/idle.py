@@ -1,0 +1,78 @@
+"""What idle connections cost: memory of the broker for each, and p99 of Renew on the other connections.
+
+A storm in another thread of the client holds connections open and says nothing on them. The broker and the client may each open as
+many files as the machine lets them, so the number is 20,000 or what fits; the finding says which. Memory is the broker's anonymous
+memory (user space: not the kernel's socket buffers) before they come and while they are there. Renews: an open loop at a moderate rate,
+with and without them in turn. Connections come anew in each round: memory that is kept for the next is counted once, in the first.
+"""
+
+from __future__ import annotations
+
+import resource
+from contextlib import ExitStack
+
+from loadtests.bench.broker import CONNECTIONS_MAX, GRPCIO, Broker, BrokerPlan, bench_broker
+from loadtests.bench.client import plan_for, renew_sample
+from loadtests.bench.figures import Bar, Sample, Spread, ratio_spread, result_row, spread
+from loadtests.bench.parts import Bench, Finding, in_turn
+from loadtests.bench.processors import anonymous_size
+from loadtests.bench.servers import ServerFailed
+from loadtests.storm import StormPlan, background_storm
+
+SIZE_LIMIT = 40 * 1024
+RATIO_LIMIT = 1.2
+"""The contract says "unaffected"; this is what the bench takes for it."""
+FILES_BESIDE = 500
+RATE_PER_S = 20_000
+RATE_GRPCIO_PER_S = 200
+ALONE, BESIDE = "usher_renew_alone", "usher_renew_beside_idle"
+
+
+def connection_count(is_short: bool) -> int:
+    """As many as were promised, or as fit beside the process's other files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fitting = CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, soft - FILES_BESIDE)
+    return 200 if is_short else fitting
+
+
+def measure(bench: Bench) -> Finding:
+    """Two rows, and bars for memory and latency."""
+    count = connection_count(bench.is_short)
+    rate = RATE_GRPCIO_PER_S if bench.data_plane == GRPCIO else RATE_PER_S
+    sizes: list[float] = []
+    with ExitStack() as stack:
+        plan = BrokerPlan(data_plane=bench.data_plane, processors=(bench.places.server,))
+        broker = stack.enter_context(bench_broker(bench.directory / "idle", plan))
+        before = anonymous_size(broker.server.pid)
+
+        def alone() -> Sample:
+            return renew_sample(broker.server, bench.pace, sessions=bench.session_count, rate_per_s=rate)
+
+        def beside() -> Sample:
+            with background_storm(idle_plan(bench, broker, count)) as storm:
+                sizes.append((anonymous_size(broker.server.pid) - before) / count)
+                sample = alone()
+            if storm.result.errors:
+                raise ServerFailed(f"idle connections: {storm.result.errors} errors")
+            return sample
+
+        samples = in_turn({ALONE: alone, BESIDE: beside}, min(5, bench.pace.rounds), bench.say)
+    return finding_of(samples, spread(sizes), count, rate)
+
+
+def idle_plan(bench: Bench, broker: Broker, count: int) -> StormPlan:
+    """Connections and nothing else, held until the block ends."""
+    return plan_for(broker.server, bench.pace, cycle="idle", connections=count, streams=1, watched_process=None)
+
+
+def finding_of(samples: dict[str, list[Sample]], size: Spread, count: int, rate: int) -> Finding:
+    """Rows and bars."""
+    finding = Finding(f"{count:,} idle connections, Renew on others at {rate:,}/s")
+    finding.rows = [result_row(name, several) for name, several in samples.items()]
+    p99 = ratio_spread(samples[BESIDE], samples[ALONE], lambda one: one.percentile_us(0.99))
+    kib = Spread(size.low / 1024, size.median / 1024, size.high / 1024)
+    finding.bars = [
+        Bar(f"KiB of user-space memory an idle connection, {count:,} of them", kib, SIZE_LIMIT / 1024),
+        Bar("Renew, p99 beside idle connections ÷ alone", p99, RATIO_LIMIT),
+    ]
+    return finding
