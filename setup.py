@@ -26,6 +26,7 @@ COMPILED = {
     "broker._h2": "ext/h2/_h2.pyx",
     "broker._tls": "ext/tls/_tls.pyx",
     "broker._wire": "ext/wire/_wire.pyx",
+    "broker._listener": "ext/listener/_listener.pyx",
     "loadtests._storm": "ext/storm/_storm.pyx",
 }
 """Module -> its source. A new compiled module is one line here."""
@@ -33,6 +34,7 @@ COMPILED = {
 LIBRARIES = {
     "broker._h2": ["libnghttp2"],
     "broker._tls": ["openssl >= 3.0"],
+    "broker._listener": ["libnghttp2", "openssl >= 3.0"],
     "loadtests._storm": ["libnghttp2", "openssl >= 3.0"],
 }
 """Module -> the C libraries that it needs, by their pkg-config names. Without one the module is left out: the broker

@@ -24,7 +24,10 @@ class ServerContext:
 class Listener:
     """Serves broker.v1.Sessions and grpc.health.v1.Health on one listening socket with one or more loops.
 
-    Each loop is run by a thread of its own that calls `run` once; all other methods may be called from any thread.
+    Each loop is run by a thread of its own that calls `run` once; all other methods may be called from any thread. Bounds
+    in time: `handshake_ns` from accept to the end of TLS's handshake, and as long again to HTTP/2's preface; `headers_ns`
+    for a header block; `body_ns` for a message; `idle_ns` without a call; `write_ns` in which a socket takes nothing;
+    `drain_ping_ns` for the answer to the PING that comes before the last GOAWAY. Defaults and ceilings: broker.limits.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class Listener:
         is_ticking: bool = True,
         is_holding: bool = False,
     ) -> None:
-        """Makes the loops and begins nothing. `listening_fd` is bound, listening or not, and stays the caller's; it must be open
-        until all loops have ended. OSError, MemoryError, or ValueError for values beyond their bounds."""
+        """Makes the loops and begins nothing. `listening_fd` is bound, and stays the caller's; it must listen when the first
+        loop begins, and be open until all have ended. It becomes non-blocking. OSError, MemoryError, or ValueError for
+        values beyond their bounds."""
 
     def run(self, number: int) -> None:
-        """Serves until drained or stopped. Blocks without the GIL, with all signals blocked in the calling thread."""
+        """Serves until drained or stopped. Blocks without the GIL, with all signals blocked in the calling thread but the
+        fatal ones. RuntimeError for a loop that was run before."""
 
     def set_serving(self, is_serving: bool) -> None:
         """What health answers. Begins with False."""
@@ -74,3 +79,11 @@ class Listener:
     def counters(self) -> ListenerCounters: ...
     def last_states(self) -> str:
         """A line for each loop: what it did last."""
+
+def install_fatal_dump(listener: Listener) -> None:
+    """From now on SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT first write the last state of each loop to standard error; then
+    the process dies of the signal. Of the whole process: the newest listener counts, and is kept. Main thread. OSError."""
+
+METHOD_NAMES: tuple[str, ...]
+OUTCOME_NAMES: tuple[str, ...]
+CAUSE_NAMES: tuple[str, ...]

@@ -32,12 +32,18 @@ class ListenerCounters:
     bytes_received: int
     bytes_sent: int
     goaways_sent: int
+    """Last words, not the notices before them."""
     goaways_received: int
     tls_handshakes: int
     tls_failures: Mapping[str, int]
-    """By the name of the TlsError, in small letters."""
+    """By the name of the TlsError, in small letters; always every name."""
     refused: Mapping[str, int]
-    """Connections ended or not taken, and calls cut, by the bound that they broke."""
+    """Connections ended or not taken, and calls cut, by the bound that they broke. Always every name:
+
+    connections (beyond connections_max), accept (no descriptor or memory to take it), memory, handshake (TLS), preface_late,
+    headers_late, late (calls: body or deadline), idle, write (nothing taken), pings, settings, resets, noise (frames that move
+    nothing), continuations, headers (header list), queue (answers provoked and not read), protocol (no HTTP/2).
+    """
     batches: int
     batched_commands: int
     held_answers: int
