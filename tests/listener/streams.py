@@ -36,7 +36,7 @@ class KeepAlive:
 
     def __init__(self, served: Served, channel: grpc.Channel | None = None) -> None:
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        method = (channel or served.channel()).stream_stream(METHOD, request_serializer=None, response_deserializer=None)
+        method: Any = (channel or served.channel()).stream_stream(METHOD, request_serializer=None, response_deserializer=None)
         self.call: Any = method(iter(self._requests.get, None), timeout=WAIT_S)
         self._results: deque[sessions_pb2.KeepAliveResult] = deque()
         self._notices: deque[sessions_pb2.Notice] = deque()

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -234,7 +235,7 @@ def test_a_session_that_is_renewed_and_forgotten_in_the_next_message_is_forgotte
 
 def test_an_end_that_cannot_be_recorded_tells_nothing_of_its_message_and_ends_the_stream() -> None:
     """The ring is full and nobody drains it: whether the session is over cannot be said yet (semantics rule 26)."""
-    settings = {"is_lossy": False, "event_ring_size": LIMITS["EVENT_RING_MIN"], "renew_grace_ns": 0, "is_ticking": False}
+    settings: dict[str, Any] = {"is_lossy": False, "event_ring_size": LIMITS["EVENT_RING_MIN"], "renew_grace_ns": 0, "is_ticking": False}
     products = [f"product-{number}" for number in range(16)]
     with serving(seats=dict.fromkeys(["platform", *products], 5000), **settings) as served:
         (kept,) = open_many(served, 1)

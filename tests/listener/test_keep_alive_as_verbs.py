@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import pytest
@@ -26,7 +27,7 @@ from tests.verbs.world import World
 from tests.wire.material import MAKERS, damaged
 
 SEATS = {"platform": 40, "crm": 6, "phone": 2}
-SETTINGS = {"sessions_max": 4096, "leases_max": 8192, "charges_max": 8192, "requests_max": 8192, "denials_max": 1024}
+SETTINGS: dict[str, Any] = {"sessions_max": 4096, "leases_max": 8192, "charges_max": 8192, "requests_max": 8192, "denials_max": 1024}
 STREAMS = 25
 STEPS = 12
 
@@ -43,7 +44,7 @@ class Twins:
         self.session_ids: list[bytes] = [bytes(32), b"\x07" * 32]
 
     def open(self) -> None:
-        fields = {
+        fields: dict[str, Any] = {
             "request_id": self.chance.randbytes(16),
             "user": b"ada",
             "host": b"host",

@@ -144,7 +144,7 @@ def test_one_key_with_two_products_is_one_notice(served: Served) -> None:
         now_ns = time.monotonic_ns()
         served.ledger.lose_source(now_ns, 0, now_ns + 300 * 10**9, EndReason.KEY_LOST)
         served.ledger.lose_source(now_ns, 1, now_ns, EndReason.LICENCE_ENDED)
-        told = []
+        told: list[tuple[str, int]] = []
         while len(told) < 2:  # mostly one notice; two when a look at the events came between the two calls
             told += states(stream.notice())
     assert sorted(told) == [("crm", ENDED), ("platform", GRACE)]
