@@ -43,6 +43,8 @@ cdef extern from *:
     int leading_zeros "__builtin_clzll"(uint64_t value) noexcept nogil
 
 cdef enum:
+    STATUS_CANCELLED = 1            # what calls are told by a server that stops
+    STATUS_UNAVAILABLE = 14
     RECONNECT_NS = 50000000         # before a connection that failed or broke is made again
     GOAWAY_NS = 1000000             # before one that ended in good order
     LOOK_NS = 50000000              # the longest sleep

@@ -187,7 +187,9 @@ cdef void call_judge(Storm* storm, Slot* slot, uint32_t code) noexcept nogil:
     cdef uint32_t status = <uint32_t>slot.grpc_status
     if status <= 16:
         storm.counts.statuses[status] += 1
-    if slot.grpc_status > 0:
+    if storm.plan.ends_with_server and (status == STATUS_CANCELLED or status == STATUS_UNAVAILABLE):
+        answer_failed(storm, slot)
+    elif slot.grpc_status > 0:
         status_failed(storm, slot)
     elif slot.grpc_status < 0:
         statusless(storm, slot, code)

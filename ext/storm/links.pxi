@@ -253,13 +253,21 @@ cdef bint link_push(Storm* storm, Link* link, const uint8_t* data, size_t size) 
     while size != 0:
         taken = link_send(link, data, size)
         if taken == -2:
-            link_lost(storm, link)
+            link_deaf(storm, link)
             return False
         if taken == -1:
             return link_keep(storm, link, data, size)
         data += taken
         size -= <size_t>taken
     return True
+
+
+cdef void link_deaf(Storm* storm, Link* link) noexcept nogil:
+    """The server takes nothing more; answers that it gave before lie in the socket still, even behind a reset."""
+    cdef ssize_t size = link_receive(storm, link)
+    while size > 0 and nghttp2_session_mem_recv(link.session, storm.scratch, <size_t>size) >= 0:
+        size = link_receive(storm, link)
+    link_lost(storm, link)
 
 
 cdef bint link_keep(Storm* storm, Link* link, const uint8_t* data, size_t size) noexcept nogil:
@@ -282,7 +290,7 @@ cdef bint link_push_unsent(Storm* storm, Link* link) noexcept nogil:
     while link.unsent_size:
         taken = link_send(link, link.unsent + link.unsent_head, link.unsent_size)
         if taken == -2:
-            link_lost(storm, link)
+            link_deaf(storm, link)
         if taken < 0:
             return False
         link.unsent_head += <uint32_t>taken

@@ -75,7 +75,8 @@ class StormPlan:
     """Closes the sessions opened first. Without, their request ids and users come from the seed alone, so that the
     next storm with the same seed is given the same sessions."""
     ends_with_server: bool = False
-    """The server is going to stop: that ends the storm, and calls cut by it are no errors (but counted)."""
+    """The server is going to stop: that ends the storm. Calls cut by it, or told UNAVAILABLE or CANCELLED, are no errors
+    then, but counted."""
     patience_s: float = 5.0
     """Without any answer in the end, what is in flight is given up."""
     connect_limit_s: float = 30.0
