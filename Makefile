@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-debug run demo test lint proto bench load docs constraints package clean distclean
+.PHONY: help setup build build-debug run demo test lint proto bench load storm docs constraints package clean distclean
 
 BIN := .venv/bin
 PY := $(BIN)/python
@@ -63,6 +63,10 @@ load:  ## locust scenarios against a broker of their own: report in build/load/
 	@tools/setup broker load
 	@$(PY) -m loadtests.run $(ARGS)
 
+storm:  ## a compiled load generator, every answer checked: a tour, or make storm ARGS="--cycle renew --sessions 10000"
+	@tools/setup broker
+	@$(PY) -m loadtests.storm $(ARGS)
+
 docs:  ## check that links and commands in the documents are real
 	@tools/setup broker dev
 	@$(PY) -m pytest -q tests/house/test_docs.py
@@ -78,7 +82,7 @@ package:  ## a wheel of this machine's kind, in dist/
 clean:  ## throw away what was built, and the broker of `make run`
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find broker hwkey ext loadtests tests tools -name __pycache__ -prune -exec rm -rf {} +
-	@rm -f broker/*.so $(patsubst %.pyx,%.c,$(wildcard ext/*/*.pyx)) $(patsubst %.pyx,%.html,$(wildcard ext/*/*.pyx))
+	@rm -f broker/*.so loadtests/*.so $(patsubst %.pyx,%.c,$(wildcard ext/*/*.pyx)) $(patsubst %.pyx,%.html,$(wildcard ext/*/*.pyx))
 
 distclean: clean  ## and the virtual environment
 	@rm -rf .venv
