@@ -1,0 +1,1 @@
+"""Fuzzing of the layers without I/O: under sanitizers as C programs, and against protobuf; see tools/fuzz.py."""
