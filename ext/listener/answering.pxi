@@ -60,8 +60,8 @@ cdef void say_failure(Loop* loop, Peer* peer, uint64_t call, const Failure* fail
     say_status(loop, peer, call, <uint32_t>failure.code, failure.message.bytes, failure.message.size, writer.at, written_size(&writer))
 
 
-cdef inline void say_answer(Loop* loop, Peer* peer, uint64_t call, const uint8_t* data, uint32_t size) noexcept nogil:
-    """The one message of a call that ends with it."""
+cdef inline bint say_answer(Loop* loop, Peer* peer, uint64_t call, const uint8_t* data, uint32_t size) noexcept nogil:
+    """The one message of a call that ends with it. False: its connection has no room for it, and the call was refused instead."""
     cdef Failure failure
     cdef int said = say_message(&peer.h2, call, data, size)
     if said == SAID:
@@ -69,6 +69,7 @@ cdef inline void say_answer(Loop* loop, Peer* peer, uint64_t call, const uint8_t
     elif said == SAID_NO_ROOM:
         fail_bound(&failure, "answers_of_connection", ANSWERS_FULL_SENTENCE)
         say_failure(loop, peer, call, &failure)
+    return said != SAID_NO_ROOM
 
 
 # --- the line of those that wait ------------------------------------------------------------------------------------------------
@@ -145,16 +146,17 @@ cdef void held_drop(Service* service) noexcept nogil:
     service.spare_held = block
 
 
-cdef void held_say(Loop* loop, const HeldAnswer* held) noexcept nogil:
-    """To the caller, if it is still there."""
+cdef uint8_t held_say(Loop* loop, const HeldAnswer* held) noexcept nogil:
+    """To the caller, if it is still there. The outcome to be counted."""
     cdef Peer* peer = peer_named(loop, held.caller.slot, held.caller.generation)
     cdef const uint8_t* data = <const uint8_t*>(held + 1)
     if peer == NULL:
-        return
-    if held.has_message:
-        say_answer(loop, peer, held.caller.call, data, held.size)
-    else:
+        return held.outcome
+    if not held.has_message:
         say_status(loop, peer, held.caller.call, held.status, data + held.size, held.text_size, data, held.size)
+    elif not say_answer(loop, peer, held.caller.call, data, held.size):
+        return OUTCOME_OVERLOADED
+    return held.outcome
 
 
 cdef void held_release(Loop* loop) noexcept nogil:
@@ -163,8 +165,7 @@ cdef void held_release(Loop* loop) noexcept nogil:
     cdef uint64_t committed = atomic_read_u64(&loop.shared.committed)
     cdef HeldAnswer* held = held_first(service)
     while held != NULL and held.position <= committed:
-        held_say(loop, held)
-        count_call(loop, held.method, held.outcome, held.received)
+        count_call(loop, held.method, held_say(loop, held), held.received)
         held_drop(service)
         held = held_first(service)
 

@@ -194,10 +194,10 @@ cdef uint8_t answer_call(Loop* loop, Peer* peer, const AnswerContext* context, c
     code = answer_or_failure(&writer, context, command, outcome, &loop.service.space, &failure)
     if is_news(outcome.status) and must_wait(loop, loop.service.position):
         return hold_answer(loop, slip, outcome_of(outcome), code, &writer, &failure)
-    if code == CODE_OK:
-        say_answer(loop, peer, slip.caller.call, writer.at, written_size(&writer))
-    else:
+    if code != CODE_OK:
         say_status(loop, peer, slip.caller.call, <uint32_t>code, failure.message.bytes, failure.message.size, writer.at, written_size(&writer))
+    elif not say_answer(loop, peer, slip.caller.call, writer.at, written_size(&writer)):
+        return OUTCOME_OVERLOADED
     return outcome_of(outcome)
 
 
@@ -332,6 +332,7 @@ cdef void deny_waiting(Loop* loop, Peer* peer, const H2Event* event, const Comma
     cdef uint8_t room[WIRE_ANSWER_SIZE_MAX]
     cdef Writer writer
     cdef DenialRecord denial
+    cdef bint is_said
     cdef uint32_t item = first_required(command)
     memset(&denial, 0, sizeof(DenialRecord))
     port.product_standing(port, command.names.bytes[item], command.names.sizes[item], &denial)
@@ -339,8 +340,8 @@ cdef void deny_waiting(Loop* loop, Peer* peer, const H2Event* event, const Comma
     denial.item = <uint8_t>item
     writer_begin(&writer, room, WIRE_ANSWER_SIZE_MAX)
     put_denial(&writer, 2 if event.method == 0 else 3, &command.names, &denial)
-    say_answer(loop, peer, event.name, writer.at, written_size(&writer))
-    count_call(loop, <uint8_t>event.method, OUTCOME_DENIED, loop.now)
+    is_said = say_answer(loop, peer, event.name, writer.at, written_size(&writer))
+    count_call(loop, <uint8_t>event.method, OUTCOME_DENIED if is_said else OUTCOME_OVERLOADED, loop.now)
 
 
 # --- events of one peer -----------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ import pytest
 from broker._ledger import LIMITS
 from broker.v1 import sessions_pb2, sessions_pb2_grpc, types_pb2
 from tests.listener.harness import Served, serving
+from tests.listener.many_calls import calls, read_ends
 from tests.support.waiting import until
 from tests.verbs.world import fresh_id, open_request
 
@@ -150,46 +150,9 @@ def test_a_cancelled_call_costs_the_others_nothing(served: Served) -> None:
 
 
 # --- the bound ------------------------------------------------------------------------------------------------
-# Tens of thousands of calls at once, as bytes: a client library would take minutes for them.
 
 CONNECTIONS = 8
 CALLS_PER_CONNECTION = 10_000
-SETTINGS_FRAME = bytes.fromhex("000000040000000000")
-WINDOW_FRAME = bytes.fromhex("000004080000000000") + (2**30).to_bytes(4, "big")
-HEADERS, END_STREAM = 1, 1
-
-
-def frame(kind: int, flags: int, stream_id: int, body: bytes) -> bytes:
-    return len(body).to_bytes(3, "big") + bytes((kind, flags)) + stream_id.to_bytes(4, "big") + body
-
-
-def literal(name: bytes, value: bytes) -> bytes:
-    """A header as HPACK says it without any table (RFC 7541, 6.2.2)."""
-    return bytes((0, len(name))) + name + bytes((len(value),)) + value
-
-
-def renewals(session_id: bytes, count: int) -> bytes:
-    """A connection's preface and so many calls."""
-    path = b"/broker.v1.Sessions/Renew"
-    pairs = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"a"), (b"content-type", b"application/grpc"))
-    head = b"".join(literal(*pair) for pair in pairs)
-    message = sessions_pb2.RenewRequest(session_id=session_id).SerializeToString()
-    body = bytes(1) + len(message).to_bytes(4, "big") + message
-    calls = (frame(HEADERS, 4, 2 * i + 1, head) + frame(0, END_STREAM, 2 * i + 1, body) for i in range(count))
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS_FRAME + WINDOW_FRAME + b"".join(calls)
-
-
-def count_ends(peer: socket.socket, count: int) -> int:
-    """Reads until so many calls have ended; how many had trailers behind a message."""
-    stream, ends, answered = peer.makefile("rb"), 0, set()
-    while ends < count:
-        head = stream.read(9)
-        assert len(head) == 9, "the connection ended"
-        stream.read(int.from_bytes(head[:3], "big"))
-        if head[3] == 0:
-            answered.add(head[5:])
-        ends += head[3] == HEADERS and head[4] & END_STREAM
-    return len(answered)
 
 
 def test_at_the_bound_of_held_answers_nobody_is_read_from_and_nothing_is_lost() -> None:
@@ -200,11 +163,11 @@ def test_at_the_bound_of_held_answers_nobody_is_read_from_and_nothing_is_lost() 
         session_id = held_open(served, stub, "platform")
         pending = open_soon(stub, "platform", user="bob")  # its events are not committed, so the renewals have to wait
         await_held(served, 1)
-        host, _, port = served.address.rpartition(":")
-        peers = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(CONNECTIONS)]
-        data = renewals(session_id, CALLS_PER_CONNECTION)
+        peers = [stack.enter_context(served.connect()) for _ in range(CONNECTIONS)]
+        renewal = sessions_pb2.RenewRequest(session_id=session_id).SerializeToString()
+        data = calls(b"/broker.v1.Sessions/Renew", renewal, CALLS_PER_CONNECTION)
         with ThreadPoolExecutor(2 * CONNECTIONS) as pool:
-            ends = [pool.submit(count_ends, peer, CALLS_PER_CONNECTION) for peer in peers]
+            ends = [pool.submit(read_ends, peer.makefile("rb"), CALLS_PER_CONNECTION) for peer in peers]
             for peer in peers:
                 pool.submit(peer.sendall, data)
             until(lambda: served.listener.counters().held_answers >= bound, "the bound")

@@ -17,6 +17,7 @@ from broker.v1 import sessions_pb2, sessions_pb2_grpc, types_pb2
 from broker.verbs.bounds import MESSAGE_SIZE_MAX
 from broker.verbs.stats import BUCKET_BOUNDS_SECONDS, OUTCOMES
 from tests.listener.harness import Served, serving
+from tests.listener.many_calls import calls, read_ends, window_setting
 from tests.verbs.world import fresh_id, open_request
 
 CALL_S = 10.0
@@ -228,6 +229,23 @@ def test_a_method_that_is_none_is_unimplemented(client: Client) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         client.channel.unary_unary("/broker.v1.Sessions/Nothing")(b"", timeout=CALL_S)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_who_does_not_read_answers_is_refused_more_of_them_and_the_rest_arrives() -> None:
+    count, products = 8_000, [f"{index:02}-a-product-with-a-long-name" for index in range(16)]
+    with serving(seats=dict.fromkeys(products, 1), streams_max=16_384) as served:
+        request = open_request(*products)
+        assert len(Client(served).stub.Open(request, timeout=CALL_S).grant.leases) == 16
+        with served.connect() as peer, peer.makefile("rb") as stream:
+            peer.sendall(calls(b"/broker.v1.Sessions/Open", request.SerializeToString(), count, window_size=0))
+            assert read_ends(stream, 1) == 0, "nobody gave room for an answer"
+            peer.sendall(window_setting(65535))
+            answered = read_ends(stream, count - 1)
+        assert count // 4 < answered < count
+        outcomes = counted(served)
+        assert outcomes["Sessions/Open", "granted"] == answered + 1
+        assert 0 < outcomes["Sessions/Open", "overloaded"] <= count - answered  # HTTP/2 turns some away before they are asked
+        assert Client(served).stub.Open(request, timeout=CALL_S).grant.replayed
 
 
 # --- what is counted --------------------------------------------------------------------------------------------------
