@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-debug run demo test lint proto bench load storm docs constraints package clean distclean
+.PHONY: help setup build build-debug run demo test lint proto bench load storm fuzz soak docs constraints package clean distclean
 
 BIN := .venv/bin
 PY := $(BIN)/python
@@ -66,6 +66,14 @@ load:  ## locust scenarios against a broker of their own: report in build/load/
 storm:  ## a compiled load generator, every answer checked: a tour, or make storm ARGS="--cycle renew --sessions 10000"
 	@tools/setup broker
 	@$(PY) -m loadtests.storm $(ARGS)
+
+fuzz:  ## the layers without I/O under sanitizers: make fuzz ARGS="run h2 --seconds 60"
+	@tools/setup broker dev fuzz
+	@$(PY) -m tools.fuzz $(or $(ARGS),run)
+
+soak:  ## what needs hours: fuzzing, lockstep, a million connections; make soak ARGS="--minutes 10 --only churn"
+	@tools/setup broker dev load fuzz
+	@$(PY) -m tools.soak $(ARGS)
 
 docs:  ## check that links and commands in the documents are real
 	@tools/setup broker dev
