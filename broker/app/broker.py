@@ -12,6 +12,7 @@ the loop; threads start with all signals blocked. SIGTERM and SIGINT stop, SIGHU
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import os
@@ -28,7 +29,12 @@ from broker.app.listeners import Listeners, open_listeners
 from broker.app.logs import facts
 from broker.app.native_clients import require_data_plane
 from broker.app.parts import Parts, build_parts
-from broker.app.process_rules import descriptors_short_of, prepare_process, signals_blocked
+from broker.app.process_rules import (
+    DESCRIPTORS_BESIDE,
+    connections_possible,
+    prepare_process,
+    signals_blocked,
+)
 from broker.app.reload_signal import ReloadSignal
 from broker.app.shutdown import Step, at_once, in_thread, shut_down
 from broker.errors import InternalFault
@@ -60,7 +66,7 @@ def run_broker(config: Config, announce: Callable[[Endpoints], None] = lambda _:
     """Runs a broker until a signal stops it; `announce` is called once it serves. BrokerError's tree if it cannot."""
     require_data_plane(config)
     prepare_process()
-    _check_descriptors(config)
+    config = _within_descriptors(config)
     with opened(config.data_dir) as directory:
         fleet = _fleet(config) if config.emulation.enabled else None
         config.licence_folder.mkdir(parents=True, exist_ok=True)
@@ -74,13 +80,18 @@ def run_broker(config: Config, announce: Callable[[Endpoints], None] = lambda _:
         raise failure
 
 
-def _check_descriptors(config: Config) -> None:
-    connections_max = config.clients.connections_max
-    if missing := descriptors_short_of(connections_max):
-        log.warning(
-            "clients.connections_max is more than this process may open; raise its limit of open files (LimitNOFILE, ulimit -n)",
-            extra=facts(connections_max=connections_max, missing=missing),
-        )
+def _within_descriptors(config: Config) -> Config:
+    """No more connections than there are open files for: the rest of the broker must not run out of them."""
+    wanted = config.clients.connections_max
+    possible = connections_possible(wanted)
+    if possible == wanted:
+        return config
+    log.log(
+        logging.INFO if possible + DESCRIPTORS_BESIDE >= wanted else logging.WARNING,
+        "fewer connections than clients.connections_max: the limit of open files is too low (LimitNOFILE, ulimit -n)",
+        extra=facts(connections_max=wanted, possible=possible),
+    )
+    return dataclasses.replace(config, clients=dataclasses.replace(config.clients, connections_max=possible))
 
 
 def _fleet(config: Config) -> EmulatedFleet:

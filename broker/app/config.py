@@ -65,7 +65,7 @@ class ClientsSection:
     address: Address = entry(Address("127.0.0.1", 7600), values.address, "host and port")
     tls: TlsSettings | None = entry(None, values.table, "a table: certificate, private_key, client_ca")
     insecure: bool = entry(False, values.boolean, "listen beyond this machine without TLS, knowing what it means")
-    data_plane: str = entry(GRPCIO, values.one_of(NATIVE, GRPCIO), "native: compiled; grpcio: the reference, slower by far")
+    data_plane: str = entry(NATIVE, values.one_of(NATIVE, GRPCIO), "native: compiled; grpcio: the reference, slower by far")
     threads: int = entry(1, values.whole(1, THREADS_MAX), "of the native data plane; one serves tens of thousands a second")
     connections_max: int = entry(20_000, values.whole(1, CONNECTIONS_CEILING), "connections at once; more are closed at once")
     streams_max: int = entry(256, values.whole(1, STREAMS_CEILING), "calls at once on one connection")

@@ -24,6 +24,7 @@ from broker.app.address import Address
 from broker.app.config import GRPCIO, NATIVE, Config, to_ns
 from broker.app.http_server import bound_socket
 from broker.app.logs import facts
+from broker.app.process_rules import behind_traces
 from broker.app.shutdown import in_thread
 from broker.errors import ConfigError, ConfigFault
 from broker.model.listener import ListenerCounters
@@ -90,7 +91,7 @@ class NativeClients:
         return int(self._listening.getsockname()[1])
 
     async def start(self) -> None:
-        """Serves from now on. Call it with all signals blocked or not: the threads block them."""
+        """Serves from now on."""
         self._listening.listen(BACKLOG)
         self._listener.set_serving(True)
         for thread in self._threads:
@@ -143,7 +144,7 @@ def open_native_clients(
     config: Config, ledger: Ledger, tls: ServerContext | None, on_failure: OnFailure
 ) -> NativeClients:
     """The data plane on its bound port, not yet serving. AddressInUse, or ConfigError for bounds beyond the memory."""
-    from broker._listener import Listener
+    from broker._listener import Listener, install_fatal_dump
 
     clients = config.clients
     listening = bound_socket(literal(clients.address), "clients.address")
@@ -163,6 +164,7 @@ def open_native_clients(
             idle_ns=to_ns(clients.idle_s),
             write_ns=to_ns(clients.write_s),
         )
+        behind_traces(lambda: install_fatal_dump(listener))
     except (OSError, ValueError, MemoryError) as error:
         listening.close()
         reason = f"the data plane cannot be built so: {error or 'not enough memory'}"

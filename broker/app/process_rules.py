@@ -9,7 +9,7 @@ import contextlib
 import faulthandler
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 def prepare_process() -> None:
@@ -21,16 +21,23 @@ def prepare_process() -> None:
     faulthandler.enable()
 
 
-DESCRIPTORS_BESIDE = 1_500
-"""Open files that are no connections of client apps: HTTP's and the admins' connections, USB, logs, libraries."""
+def behind_traces(install: Callable[[], None]) -> None:
+    """Installs another handler of fatal signals so that both speak: Python's trace first, which hands on to the one that it found."""
+    faulthandler.disable()
+    install()
+    faulthandler.enable()
 
 
-def descriptors_short_of(connections_max: int) -> int:
-    """How many more files this process would have to be allowed to open for so many connections; 0: none."""
+DESCRIPTORS_BESIDE = 256
+"""Open files that are no connections of client apps: HTTP, admins, USB, logs, libraries."""
+
+
+def connections_possible(wanted: int) -> int:
+    """How many connections of so many this process has open files for, with some left for everything else; at least one."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return 0
-    return max(0, connections_max + DESCRIPTORS_BESIDE - soft)
+        return wanted
+    return max(1, min(wanted, soft - DESCRIPTORS_BESIDE))
 
 
 @contextlib.contextmanager

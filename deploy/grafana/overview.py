@@ -4,7 +4,7 @@
     python deploy/grafana/overview.py --check    says whether that file is what this one makes
 
 Read it from top to bottom: a row of tiles for a glance, then seats, sessions, keys and licences, and the broker
-itself. Thin on purpose; what one product or one key does in detail belongs to dashboards of their own.
+itself, its native data plane. Thin on purpose; what one product or one key does in detail belongs to dashboards of their own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from panels import (
 
 OUTPUT = Path(__file__).parent / "dashboards" / "overview.json"
 
-_CALLS = f'{BROKER},method!~"Admin/.*"'
+_CALLS = f'{BROKER},method!~"(Admin|Health)/.*"'
 
 
 def tiles() -> list[Panel]:
@@ -376,6 +376,86 @@ def process() -> list[Panel]:
     ]
 
 
+def _native(metric: str) -> str:
+    """A counter of the native data plane, a second."""
+    return f"sum(rate(usher_data_plane_{metric}_total{{{BROKER}}}[$__rate_interval]))"
+
+
+def connections() -> list[Panel]:
+    """Who comes over the client port, when the native data plane serves it."""
+    return [
+        lines(
+            "Connections",
+            "Connections of client apps, and their KeepAlive streams. Compare with clients.connections_max.",
+            [
+                Series(f"sum by (instance) (usher_data_plane_connections{{{BROKER}}})", "{{instance}} connections"),
+                Series(f"sum by (instance) (usher_data_plane_keep_alive_streams{{{BROKER}}})", "{{instance}} streams"),
+            ],
+        ),
+        lines(
+            "Connections begun and ended",
+            "Clients that connect anew for each request show here: a connection is meant to be kept.",
+            [
+                Series(_native("connections_accepted"), "begun"),
+                Series(_native("connections_closed"), "ended"),
+                Series(_native("tls_handshakes"), "TLS handshakes"),
+                Series(_native("goaways_received"), "peers that go"),
+                Series(_native("goaways_sent"), "peers asked to go"),
+            ],
+            unit="ops",
+        ),
+        lines(
+            "Bytes",
+            "On the wire, TLS included.",
+            [Series(_native("received_bytes"), "in"), Series(_native("sent_bytes"), "out")],
+            unit="Bps",
+        ),
+    ]
+
+
+def data_plane() -> list[Panel]:
+    """What they do there, and what it does with it."""
+    return [
+        lines(
+            "Calls and messages",
+            "Calls begun, and the messages in them: a KeepAlive stream is one call with many messages.",
+            [
+                Series(_native("calls"), "calls"),
+                Series(_native("messages_received"), "messages in"),
+                Series(_native("messages_sent"), "messages out"),
+                Series(_native("calls_refused"), "calls refused"),
+            ],
+            unit="ops",
+        ),
+        lines(
+            "Refusals by bound",
+            "Connections ended or not taken, and calls cut, because a bound was broken. What each means: docs/OPERATING.md.",
+            [Series(f"sum by (bound) (rate(usher_data_plane_refusals_total{{{BROKER}}}[$__rate_interval]))", "{{bound}}")],
+            unit="ops",
+        ),
+        lines(
+            "TLS failures by kind",
+            "client_certificate: absent, foreign or expired; alpn: no HTTP/2, such as a browser or a scanner.",
+            [Series(f"sum by (kind) (rate(usher_data_plane_tls_failures_total{{{BROKER}}}[$__rate_interval]))", "{{kind}}")],
+            unit="ops",
+        ),
+        lines(
+            "Commands in a batch",
+            "How many requests one call of the ledger carries. It grows with the load, which is why load costs less than it looks.",
+            [Series(f"{_native('commands')} / ({_native('batches')} > 0)", "commands")],
+        ),
+        lines(
+            "Watched sessions and notices",
+            "Sessions renewed over KeepAlive streams, the notices a second that went to them, and answers held until their events are on disk.",
+            [
+                Series(f"sum(usher_data_plane_watched_sessions{{{BROKER}}})", "watched"),
+                Series(_native("notices"), "notices a second"),
+                Series(f"sum(usher_data_plane_held_answers{{{BROKER}}})", "held answers"),
+            ],
+        ),
+    ]
+
+
 def build() -> dashboard.Dashboard:
     """The whole dashboard."""
     board = (
@@ -400,6 +480,7 @@ def build() -> dashboard.Dashboard:
         ("Sessions", sessions()),
         ("Keys and licences", [*keys(), *licences()]),
         ("The broker", [*requests(), *process()]),
+        ("The native data plane", [*connections(), *data_plane()]),
     ):
         panel_id += 1
         board = board.with_row(dashboard.Row(title).id(panel_id))

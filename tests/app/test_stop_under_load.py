@@ -25,6 +25,7 @@ from tests.support.broker_process import (
 )
 from tests.support.data_planes import DATA_PLANES, NEEDS_NATIVE
 from tests.support.toml_text import toml_text
+from tests.support.waiting import until
 
 CONNECTION_COUNT = 4
 CALLERS_PER_CONNECTION = 3
@@ -160,7 +161,7 @@ class Broken:
 
 native_clients.NativeClients = Failing
 from broker.cli.main import main
-main()
+raise SystemExit(main())
 """
 
 
@@ -177,3 +178,16 @@ def test_loop_that_fails_ends_the_broker_in_order_with_a_status_of_its_own(tmp_p
     assert done.returncode == ExitCode.PART_FAILED, done.stderr
     assert "the data plane's thread 1 failed: RuntimeError('planted'); the broker stops, please report this with its log" in done.stderr
     assert not (tmp_path / "data" / "running.json").exists()
+
+
+@NEEDS_NATIVE
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+def test_fatal_signal_leaves_the_state_of_every_loop_and_every_python_thread(tmp_path: Path, number: signal.Signals) -> None:
+    settings = {"clients": {"data_plane": "native", "threads": 2}}
+    with running_broker(tmp_path, settings=settings, emulated_keys=FLEET) as broker:
+        assert broker.signal(number) == -number
+        until(lambda: "usher: loop 1: " in broker.log_text(), "the state of the second loop")
+        said = broker.log_text()
+    assert "usher: loop 0: " in said
+    assert "Fatal Python error" in said
+    assert "run_broker" in said

@@ -156,7 +156,7 @@ def test_emulated_keys_are_listed_pulled_and_returned(broker: RunningBroker, run
 def test_status_says_what_runs(broker: RunningBroker, run: Run) -> None:
     facts = run("status", "--json").json
     assert (facts["generation"], facts["emulation"], facts["draining"]) == (broker.generation, True, False)
-    assert (facts["ttl_s"], facts["renew_grace_s"], facts["data_plane"]) == (60.0, 10.0, "grpcio")
+    assert (facts["ttl_s"], facts["renew_grace_s"], facts["data_plane"]) == (60.0, 10.0, "native")
 
 
 def test_drain_lets_nobody_in_until_it_is_stopped(broker: RunningBroker, run: Run) -> None:

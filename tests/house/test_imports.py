@@ -11,7 +11,7 @@ from tests.house.source_tree import PRODUCT, ROOT, imported_modules, module_name
 USB_FILES_MAX = 2
 
 CLIENT_NEVER_LOADS = (
-    "broker._h2", "broker._ledger", "broker._tls", "broker._wire", "broker.app", "broker.cli", "broker.keyring",
+    "broker._h2", "broker._ledger", "broker._listener", "broker._tls", "broker._wire", "broker.app", "broker.cli", "broker.keyring",
     "broker.licence", "broker.model", "broker.service", "broker.verbs", "broker.web", "click", "cryptography", "hwkey",
     "jwt", "prometheus_client", "rich", "starlette", "usb", "uvicorn",
 )  # fmt: skip

@@ -34,7 +34,7 @@ BOARDS = [pytest.param(read(path), id=path.stem) for path in dashboard_files()]
 QUERIES = [pytest.param(query, id=query.place) for path in dashboard_files() for query in panel_queries(read(path))]
 
 # Units of Grafana that are used here (packages/grafana-data/src/valueFormats/categories.ts).
-UNITS = {"short", "percentunit", "s", "bytes", "ops", "reqps"}
+UNITS = {"Bps", "short", "percentunit", "s", "bytes", "ops", "reqps"}
 _RANGE_FUNCTIONS = {"rate", "increase", "irate"}
 
 
