@@ -259,7 +259,10 @@ cdef void step_answer(World* w) noexcept nogil:
         say_finish(&w.c, name, take_below(&w.script, 20), words, size, FILLER, take_below(&w.script, 2) * 4090 + (choice >> 3 & 15))
     elif choice & 7 == 5:
         say_reset(&w.c, name, take_below(&w.script, 16))
+    elif choice & 7 == 6 and choice & 8:
+        say_headers(&w.c, name)
     elif choice & 7 == 6:
+        window_withhold(&w.c, name, choice & 16)
         is_writable(&w.c, name)
     else:
         say_message(&w.c, name, FILLER, 3)
