@@ -24,7 +24,7 @@ from rich.console import Console
 from loadtests.own_broker import NotReady, own_broker
 from loadtests.run import loopback_target
 from loadtests.storm.check import Witness
-from loadtests.storm.engine import Progress, run_storm
+from loadtests.storm.engine import Progress, raise_descriptor_limit, run_storm
 from loadtests.storm.plan import CYCLES, StormPlan
 from loadtests.storm.result import StormResult
 from loadtests.storm.table import (
@@ -64,6 +64,7 @@ def target_of(clients: str, http: str | None, process: int | None = None) -> Tar
 @contextmanager
 def broker_for(plans: Sequence[StormPlan], data_plane: str | None) -> Iterator[Target]:
     """A broker of our own, with seats for each of these plans."""
+    raise_descriptor_limit(max(plan.connections for plan in plans))  # which the broker inherits
     seats = max(plan.sessions + 2 * plan.connections * plan.streams for plan in plans)
     key_count = -(-seats // SEATS_OF_A_KEY)
     products = sorted({product for plan in plans for product in plan.products})
