@@ -500,13 +500,13 @@ cdef void answer_add(Answer* answer, const Writer* writer, uint32_t item_size) n
 cdef void answer_leave(Loop* loop, StreamTable* table, Keeper* keeper, const Slip* slip) noexcept nogil:
     """All results of a message are there: they are told, or the stream ends. `keeper` NULL: it has ended before."""
     cdef Answer* answer = &table.answer
-    if answer.is_refused:
-        if keeper != NULL and not keeper.is_ending:
-            keeper_end(loop, table, keeper, &answer.failure)
+    if keeper == NULL or keeper.is_ending:
+        pass                        # nobody hears of it; renewed it is all the same
+    elif answer.is_refused:
+        keeper_end(loop, table, keeper, &answer.failure)
     else:
         count_call(loop, slip.method, OUTCOME_OK, slip.received)
-        if keeper != NULL:
-            answer_say(loop, table, keeper, slip)
+        answer_say(loop, table, keeper, slip)
     answer.fill = answer.part_size = answer.part_count = 0
     answer.is_refused = False
     if answer.capacity > ANSWER_KEPT_SIZE:
@@ -520,8 +520,6 @@ cdef void answer_say(Loop* loop, StreamTable* table, Keeper* keeper, const Slip*
     cdef Answer* answer = &table.answer
     cdef uint32_t start = 0
     cdef uint32_t end, i
-    if keeper.is_ending:
-        return
     for i in range(answer.part_count + 1):
         end = answer.part_ends[i] if i < answer.part_count else answer.fill
         keeper_say(loop, table, keeper, answer.bytes + start, end - start, loop.service.position)
