@@ -44,10 +44,19 @@ def generated(unit: Path) -> str:
         return target.read_text()
 
 
+def sources_of(source: Path, unit: Path) -> list[Path]:
+    """A source and all that it includes: of its own layer, or of others by their paths."""
+    found = [source]
+    for name in re.findall(r'^include "([^"]+)"', source.read_text(), re.MULTILINE):
+        place = next(path for path in (source.parent / name, unit.parent / name, ROOT / "ext" / name) if path.exists())
+        found += sources_of(place.resolve(), unit)
+    return found
+
+
 def request_path_functions(unit: Path) -> list[str]:
-    """Every function of a unit that is declared to run without the GIL."""
+    """Every function of a unit that is declared to run without the GIL, those of the layers that it includes too."""
     names = []
-    for source in sorted([unit, *unit.parent.glob("*.pxi")]):
+    for source in sources_of(unit, unit):
         names += re.findall(r"^cdef (?:inline )?[\w* ]+?[ *](\w+)\([^)]*\) noexcept nogil:", source.read_text(), re.MULTILINE)
     return names
 
@@ -79,3 +88,9 @@ def test_a_function_that_needs_python_would_be_found(unit: Path) -> None:
     others = [one for one in functions(unit) if one.name not in request_path]
     assert others, "every unit has a Python face with functions of its own"
     assert any(FORBIDDEN.search(one.body) for one in others)
+
+
+def test_the_listener_is_looked_at_with_every_layer_in_it() -> None:
+    names = set(request_path_functions(ROOT / "ext" / "listener" / "_listener.pyx"))
+    assert {"tls_feed", "feed", "open_intake", "put_answer", "service_take", "streams_take", "notices_poll", "peer_flush"} <= names
+    assert len(names) > 350
