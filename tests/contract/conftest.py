@@ -35,6 +35,7 @@ class Implementation:
 
     name: str
     security: str
+    threads: int = 1
 
     def settings(self, authority: TestAuthority) -> dict[str, dict[str, Any]]:
         """Its part of usher.toml."""
@@ -42,7 +43,7 @@ class Implementation:
             "sessions": {"ttl_s": 60, "renew_grace_s": 0.5},
             "keys": {"scan_interval_s": 0.1},
         }
-        sections["clients"] = {"data_plane": self.name}
+        sections["clients"] = {"data_plane": self.name, "threads": self.threads}
         if self.security != "plaintext":
             is_mutual = self.security == "mutual"
             sections["clients"]["tls"] = authority.server_tls(is_mutual=is_mutual)
@@ -59,8 +60,12 @@ class Implementation:
         return Security(ca, files.certificate.read_bytes(), files.private_key.read_bytes())
 
 
-SECURITIES = ("plaintext", "tls", "mutual")
-IMPLEMENTATIONS = tuple(Implementation(plane, security) for plane in ("native", "grpcio") for security in SECURITIES)
+IMPLEMENTATIONS = (
+    Implementation("native", "plaintext"),
+    Implementation("native", "tls", threads=2),  # whose connections are dealt out: what one does, the others must hear of
+    Implementation("native", "mutual"),
+    *(Implementation("grpcio", security) for security in ("plaintext", "tls", "mutual")),
+)
 
 
 def parameters(*implementations: Implementation) -> list[ParameterSet]:
