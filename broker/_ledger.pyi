@@ -138,6 +138,9 @@ class Ledger:
         """Whole events from a position on, drained or not, as long as they are kept; the position behind them; and how many
         bytes of events were overwritten before they were read. Position 0: from the oldest that is kept. Other positions are those
         that this method, `tick` or `execute` gave; they are bytes of the event stream and only grow."""
+    def recent_commands(self) -> bytes:
+        """The last commands in the order in which they had the mutex (at least 10,000 of usual size), and what the ledger was made
+        with, for broker.model.commands.decode_commands: after a failure the model can do them again."""
     def port(self) -> object:
         """The ledger for other compiled modules: a LedgerPort (ext/ledger/port.pxd) in a capsule, which keeps the ledger alive."""
     def memory_size(self) -> int:

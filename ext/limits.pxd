@@ -42,6 +42,8 @@ cdef enum:
     EVENT_RING_CEILING = 1073741824
     EVENT_RESERVE = 65536           # of the ring, kept for the control plane
     DENIAL_EVENTS_PER_SECOND = 100  # of one product recorded singly (semantics rule 27)
+    COMMAND_RING_SIZE = 4194304     # the last commands, for who asks after a failure: at least 10,000 of 390 bytes, 120,000 renewals
+    COMMAND_SEGMENT_SIZE = 262144   # of which so much is forgotten at once
     SCAN_MAX = 4096                 # records looked at by one page of a listing
     REKEYS_MAX = 8192               # lazy deadlines put right by one advance
 

@@ -9,6 +9,7 @@ tests/model is their plain-Python twin: the two are driven in lockstep.
 One translation unit, one concern a file, each included below in the order in which they build on each other:
 
     memory    numbered records, hash indexes, heaps, the text arena
+    trail     the last commands, for who asks after a failure
     events    what changed, for journal, history and watchers
     pools     capacity, deficit, key grace
     charges   sharing groups, leases, linger and minimum hold
@@ -42,7 +43,10 @@ from records cimport *
 from siphash cimport siphash128
 from words cimport *
 
+import struct
+
 from broker.model.answers import Answer, DenialView, LeaseView
+from broker.model.commands import COMMAND_DUMP_HEAD, COMMAND_DUMP_MAGIC
 from broker.model.terms import PoolTerms
 from broker.model.views import Counters, PoolView, ProductView, SessionView
 from broker.model.words import DenialReason, EndReason, LeaseState, Status
@@ -82,6 +86,7 @@ cdef extern from *:
     int count_trailing_zeros "usher_ctz"(uint32_t word) noexcept nogil
 
 include "memory.pxi"
+include "trail.pxi"
 include "events.pxi"
 include "pools.pxi"
 include "seal.pxi"

@@ -297,6 +297,16 @@ cdef struct Ring:                   # events, in bytes; positions only grow
     uint64_t sequence
     bint is_lossy                   # the oldest events give way to new ones, drained or not
 
+cdef enum:
+    TRAIL_SEGMENTS = 16             # COMMAND_RING_SIZE // COMMAND_SEGMENT_SIZE; asserted
+
+cdef struct Trail:                  # the last commands, see trail.pxi
+    uint8_t* base
+    uint8_t* at                     # where the next record will stand, if it fits before the end of the segment
+    uint8_t* end
+    uint64_t turn                   # segments begun before this one
+    uint32_t fills[TRAIL_SEGMENTS]  # bytes of those that are full
+
 cdef struct Totals:
     uint64_t opened
     uint64_t renewed
@@ -318,6 +328,7 @@ cdef struct State:
     uint8_t broker_id[8]
     uint64_t secret[2]
     uint64_t fence_next
+    int64_t start                   # raw time of the making
     int64_t raw                     # the newest CLOCK_MONOTONIC seen
     int64_t skipped                 # time in which the process did not run
     int64_t now                     # ledger time: raw - skipped
@@ -346,6 +357,7 @@ cdef struct State:
     Queue requests_to_forget
     Queue denials_to_forget
     Ring ring
+    Trail trail
     Totals totals
     DenialBucket unknown_bucket
     uint32_t product_count

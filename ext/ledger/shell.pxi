@@ -18,7 +18,8 @@ def _limits():
         "TEXT_SIZE_DEFAULT": TEXT_SIZE_DEFAULT, "TEXT_SIZE_CEILING": TEXT_SIZE_CEILING,
         "EVENT_RING_DEFAULT": EVENT_RING_DEFAULT, "EVENT_RING_MIN": EVENT_RING_MIN,
         "EVENT_RING_CEILING": EVENT_RING_CEILING, "EVENT_RESERVE": EVENT_RESERVE,
-        "DENIAL_EVENTS_PER_SECOND": DENIAL_EVENTS_PER_SECOND, "SCAN_MAX": SCAN_MAX, "REKEYS_MAX": REKEYS_MAX,
+        "DENIAL_EVENTS_PER_SECOND": DENIAL_EVENTS_PER_SECOND, "COMMAND_RING_SIZE": COMMAND_RING_SIZE,
+        "COMMAND_SEGMENT_SIZE": COMMAND_SEGMENT_SIZE, "SCAN_MAX": SCAN_MAX, "REKEYS_MAX": REKEYS_MAX,
         "TTL_DEFAULT_NS": TTL_DEFAULT_NS, "TTL_MIN_NS": TTL_MIN_NS, "TTL_MAX_NS": TTL_MAX_NS,
         "RENEW_GRACE_DEFAULT_NS": RENEW_GRACE_DEFAULT_NS, "REQUEST_WINDOW_DEFAULT_NS": REQUEST_WINDOW_DEFAULT_NS,
         "DENIAL_WINDOW_DEFAULT_NS": DENIAL_WINDOW_DEFAULT_NS, "STALL_DEFAULT_NS": STALL_DEFAULT_NS,
@@ -127,7 +128,7 @@ cdef class Ledger:
     cdef _set_times(self, generation, start_ns, ttl_ns, renew_grace_ns, request_window_ns, denial_window_ns, stall_ns):
         cdef State* s = self.state
         s.fence_next = ((<uint64_t>_checked("generation", generation, 1, 2**23 - 1)) << 40) + 1
-        s.raw = s.now = _checked("start_ns", start_ns, 0, 2**62)
+        s.start = s.raw = s.now = _checked("start_ns", start_ns, 0, 2**62)
         s.ttl = _checked("ttl_ns", ttl_ns, TTL_MIN_NS, TTL_MAX_NS)
         s.renew_grace = _checked("renew_grace_ns", renew_grace_ns, 0, TTL_MAX_NS)
         s.request_window = _checked("request_window_ns", request_window_ns, 0, TTL_MAX_NS)
@@ -138,6 +139,7 @@ cdef class Ledger:
 
     cdef _reserve(self, uint64_t sessions, uint64_t leases, uint64_t charges, uint64_t requests, uint64_t denials, uint64_t text_size, uint64_t ring_size):
         cdef State* s = self.state
+        USHER_ASSERT(TRAIL_SEGMENTS * COMMAND_SEGMENT_SIZE == COMMAND_RING_SIZE and sizeof(TrailHead) == TRAIL_HEAD_SIZE)
         USHER_ASSERT(sizeof(Session) == 64 and sizeof(Lease) == 32 and sizeof(Charge) == 64)
         USHER_ASSERT(sizeof(Request) == 48 and sizeof(EventHeader) == EVENT_SIZE and sizeof(OpenedBody) == OPENED_FIXED_SIZE - EVENT_SIZE)
         s.session_count_max = <uint32_t>sessions
@@ -160,6 +162,7 @@ cdef class Ledger:
             and heap_reserve(s, &s.lingers, charges, True)
             and s.texts.base != NULL
             and s.ring.base != NULL
+            and trail_reserve(s)
         ):
             raise MemoryError(f"{s.reserved_size} bytes of address space could not be reserved; lower the [bounds]")
 
@@ -183,6 +186,8 @@ cdef class Ledger:
             munmap(s.texts.base, s.texts.size_max)
         if s.ring.base != NULL:
             munmap(s.ring.base, s.ring.size)
+        if s.trail.base != NULL:
+            munmap(s.trail.base, COMMAND_RING_SIZE)
         free(s)
         pthread_mutex_destroy(&self.mutex)
 
@@ -205,6 +210,7 @@ cdef class Ledger:
         cdef uint32_t size = len(name)
         with nogil:
             pthread_mutex_lock(&self.mutex)
+            trail_product(self.state, text, size)
             number = product_add(self.state, text, size)
             pthread_mutex_unlock(&self.mutex)
         return number
@@ -237,6 +243,7 @@ cdef class Ledger:
         self.pool_terms.append((product, terms, bool(is_emulated)))
         with nogil:
             pthread_mutex_lock(&self.mutex)
+            trail_pool(self.state, &pool)
             number = pool_add(self.state, &pool)
             pthread_mutex_unlock(&self.mutex)
         return number
@@ -253,6 +260,7 @@ cdef class Ledger:
         with nogil:
             pthread_mutex_lock(&self.mutex)
             enter(self.state, now_ns)
+            trail_add(self.state, TRAIL_STARTING, number, wanted, TRAIL_HEAD_SIZE)
             self.state.pools[number].is_starting = wanted
             pthread_mutex_unlock(&self.mutex)
 
@@ -264,6 +272,7 @@ cdef class Ledger:
         with nogil:
             pthread_mutex_lock(&self.mutex)
             enter(self.state, now_ns)
+            trail_prove(self.state, number, pool_number, seat_count, proven_until_ns, grace_until_ns)
             source_prove(self.state, number, pool_number, seat_count, proven_until_ns, grace_until_ns)
             pthread_mutex_unlock(&self.mutex)
 
@@ -274,6 +283,7 @@ cdef class Ledger:
         with nogil:
             pthread_mutex_lock(&self.mutex)
             enter(self.state, now_ns)
+            trail_reasoned(self.state, TRAIL_LOSE, reason, number, <uint64_t>grace_until_ns)
             source_lose(self.state, number, grace_until_ns, reason)
             pthread_mutex_unlock(&self.mutex)
 
@@ -283,6 +293,7 @@ cdef class Ledger:
         with nogil:
             pthread_mutex_lock(&self.mutex)
             enter(self.state, now_ns)
+            trail_add(self.state, TRAIL_ADMITTING, 0, wanted, TRAIL_HEAD_SIZE)
             self.state.is_draining = not wanted
             pthread_mutex_unlock(&self.mutex)
 
@@ -547,6 +558,8 @@ cdef class Ledger:
             first = ring_next_sequence(&self.state.ring)
             size = ring_drain(self.state, copy, most)
             following = ring_next_sequence(&self.state.ring)
+            if size:
+                trail_add(self.state, TRAIL_DRAIN, 0, size, TRAIL_HEAD_SIZE)
             pthread_mutex_unlock(&self.mutex)
         try:
             return PyBytes_FromStringAndSize(<char*>copy, size), first, following - 1
@@ -567,6 +580,43 @@ cdef class Ledger:
             size = port_read_events(&self.entry, &cursor, copy, most)
         try:
             return PyBytes_FromStringAndSize(<char*>copy, size), cursor.position, cursor.lost_size
+        finally:
+            free(copy)
+
+    cdef bytes _settings(self, bint is_whole):
+        """The head of a dump: what the ledger was made with."""
+        cdef State* s = self.state
+        return struct.pack(
+            COMMAND_DUMP_HEAD, COMMAND_DUMP_MAGIC, is_whole, s.ring.is_lossy, s.fence_next >> 40, s.start, s.ttl, s.renew_grace,
+            s.request_window, s.denial_window, s.stall_limit, s.session_count_max, s.leases.count_max, s.charges.count_max,
+            s.requests.count_max - s.denials.count_max, s.denials.count_max, s.ring.size,
+        )
+
+    def recent_commands(self):
+        """The last commands in their order, for broker.model.commands.decode_commands."""
+        cdef State* s = self.state
+        cdef uint8_t* copy = <uint8_t*>malloc(COMMAND_RING_SIZE)
+        cdef uint64_t size = 0
+        cdef uint64_t first = 0
+        cdef uint64_t turn = 0
+        cdef uint32_t part
+        cdef bint is_there, is_last = False
+        if copy == NULL:
+            raise MemoryError
+        with nogil:
+            while not is_last:
+                pthread_mutex_lock(&self.mutex)
+                is_there = trail_copy(s, turn, copy + size, &part)
+                if not is_there:  # commands went on meanwhile, and overwrote it: begin again with the oldest
+                    first = turn = s.trail.turn - TRAIL_SEGMENTS + 1
+                    size = 0
+                is_last = is_there and turn == s.trail.turn
+                pthread_mutex_unlock(&self.mutex)
+                if is_there:
+                    size += part
+                    turn += 1
+        try:
+            return self._settings(first == 0) + PyBytes_FromStringAndSize(<char*>copy, size)
         finally:
             free(copy)
 

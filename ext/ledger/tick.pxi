@@ -13,6 +13,7 @@ cdef void enter(State* s, int64_t now) noexcept nogil:
             s.totals.stalls += 1
         s.raw = now
         s.now = now - s.skipped
+        trail_add(s, TRAIL_TIME, 0, <uint64_t>now, TRAIL_HEAD_SIZE)
     sources_pass(s)
 
 
@@ -125,6 +126,7 @@ cdef bint advance(State* s) noexcept nogil:
     """Whether the budget was spent, so that more may be due."""
     cdef Progress progress
     cdef uint32_t i
+    cdef TrailHead* head = trail_add(s, TRAIL_ADVANCE, 0, 0, TRAIL_HEAD_SIZE)
     progress.budget = BATCH_MAX
     progress.rekeys = REKEYS_MAX
     progress.is_blocked = False
@@ -135,6 +137,9 @@ cdef bint advance(State* s) noexcept nogil:
     advance_denials(s, &progress)
     for i in range(s.pool_count):
         advance_pool(s, &s.pools[i], &progress)
+    head.number = BATCH_MAX - progress.budget
+    if head.number == 0:
+        trail_drop(s, head)
     return progress.budget == 0 or progress.rekeys == 0
 
 

@@ -390,7 +390,11 @@ cdef void verb_close(State* s, const Command* command, Outcome* outcome) noexcep
 
 cdef bint revoke_session(State* s, uint32_t place, uint8_t reason) noexcept nogil:
     cdef bint is_full = False
-    cdef uint32_t number = live_or_ended(s, place, &is_full)
+    cdef uint32_t number
+    if place == NONE:
+        return False
+    trail_reasoned(s, TRAIL_REVOKE, reason, 0, session_at(s, place).fence)
+    number = live_or_ended(s, place, &is_full)
     if number != NONE and not has_room(s, session_end_size(s, number)):
         is_full = True
     if is_full:
@@ -402,6 +406,7 @@ cdef bint revoke_session(State* s, uint32_t place, uint8_t reason) noexcept nogi
 
 
 cdef inline void execute_one(State* s, const Command* command, Workspace* space, Outcome* outcome) noexcept nogil:
+    cdef TrailHead* head = trail_command(s, command)
     memset(outcome, 0, <size_t>(<char*>outcome.session_id - <char*>outcome))  # the rest is only read where it is set
     if command.verb == VERB_RENEW:
         verb_renew(s, command, space, outcome)
@@ -414,3 +419,4 @@ cdef inline void execute_one(State* s, const Command* command, Workspace* space,
     else:
         USHER_ASSERT(command.verb == VERB_RELEASE)
         verb_release(s, command, outcome)
+    trail_answered(head, outcome)

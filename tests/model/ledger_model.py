@@ -470,8 +470,8 @@ class LedgerModel:
         self.log.add(EventKind.SESSION_ENDED, fence=session.fence, reason=reason)
 
     # --- time --------------------------------------------------------------------------------------------------
-    def advance(self, now_ns: int) -> bool:
-        """Does what is due, in order, until 256 items are done or the worst case of one finds no event room."""
+    def advance(self, now_ns: int, item_count_max: int = ADVANCE_ITEM_COUNT_MAX) -> bool:
+        """Does what is due, in order, until so many items are done or the worst case of one finds no event room."""
         self.pass_time(now_ns)
         done_count = 0
         for worst_size, act in self._due():
@@ -479,9 +479,9 @@ class LedgerModel:
                 break
             act()
             done_count += 1
-            if done_count == ADVANCE_ITEM_COUNT_MAX:
+            if done_count == item_count_max:
                 break
-        return done_count == ADVANCE_ITEM_COUNT_MAX
+        return done_count == item_count_max
 
     def _due(self) -> Due:
         yield from self._due_memories()
