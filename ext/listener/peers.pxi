@@ -373,8 +373,10 @@ cdef void peer_flush(Loop* loop, Peer* peer) noexcept nogil:
 # --- time --------------------------------------------------------------------------------------------------------------------
 
 cdef inline int64_t peer_due(Peer* peer) noexcept nogil:
-    """When peer_on_time has something to do."""
+    """When peer_on_time has something to do. For who is ending it has done it: a late loop passes many ticks in one round."""
     cdef int64_t due = min(peer.write_due, peer.parting_due)
+    if peer.is_ending:
+        return INT64_MAX
     if peer.is_parting:
         return due
     return min(due, peer.handshake_due if is_shaking_hands(peer) else next_due(&peer.h2))
