@@ -95,6 +95,7 @@ cdef struct World:
 cdef pthread_mutex_t mutex
 cdef TlsContext plain_context       # without mutual TLS
 cdef TlsContext mutual_context
+cdef uint8_t lines[2 * PIPE_SIZE]
 cdef uint8_t pattern[WRITE_SIZE_MAX + 256]      # byte i of what either side says is i modulo 251
 
 
@@ -373,8 +374,8 @@ cdef public int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) noexcep
     w.context = &mutual_context if choice & 1 else &plain_context
     w.who = (choice >> 1) % <uint32_t>PEER_COUNT
     w.protocols = (choice >> 4) & 3
-    w.up.bytes = <uint8_t*>malloc(PIPE_SIZE)
-    w.down.bytes = <uint8_t*>malloc(PIPE_SIZE)
+    w.up.bytes = lines
+    w.down.bytes = &lines[PIPE_SIZE]
     w.client = peer_client(w.who, TLS1_2_VERSION if choice & 0x40 else TLS1_3_VERSION, w.protocols)
     USHER_ASSERT(tls_open(&w.c, w.context) and w.context.connection_count == 1)
     for i in range(STEPS_MAX):
@@ -387,7 +388,5 @@ cdef public int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) noexcep
     tls_free(&w.c)
     USHER_ASSERT(w.context.connection_count == 0)
     SSL_free(w.client)
-    free(w.up.bytes)
-    free(w.down.bytes)
     ERR_clear_error()
     return 0

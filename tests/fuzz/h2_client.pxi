@@ -22,6 +22,7 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
 
 cdef extern from *:
     """
+    static uint8_t harness_outbox[524288];
     static const char harness_preface[] = "PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4\\0\\0\\0\\0\\0";
     static const char *const harness_paths[8] = {
         "/s/Unary", "/s/Watch", "/s/Send", "/s/Talk", "/s/Nothing", "/", "", "/s/Unary"};
@@ -29,6 +30,7 @@ cdef extern from *:
         "application/grpc", "application/grpc+proto", "application/grpc;x", "text/plain"};
     static const char *const harness_timeouts[8] = {"1S", "100m", "1n", "99999999H", "0S", "", "1", "123456789S"};
     """
+    uint8_t OUTBOX "harness_outbox"[524288]
     const uint8_t PREFACE "harness_preface"[34]
     const char* const PATHS "harness_paths"[8]
     const char* const CONTENTS "harness_contents"[4]
@@ -57,7 +59,7 @@ cdef struct Client:
 
 cdef void client_begin(Client* client) noexcept nogil:
     memset(client, 0, sizeof(Client))
-    client.outbox = <uint8_t*>malloc(OUTBOX_SIZE)
+    client.outbox = OUTBOX
     client.next_stream = 1
     client.is_honest = True
     USHER_ASSERT(nghttp2_hd_deflate_new(&client.deflater, 4096) == 0 and nghttp2_hd_inflate_new(&client.inflater) == 0)
@@ -66,7 +68,6 @@ cdef void client_begin(Client* client) noexcept nogil:
 cdef void client_end(Client* client) noexcept nogil:
     nghttp2_hd_deflate_del(client.deflater)
     nghttp2_hd_inflate_del(client.inflater)
-    free(client.outbox)
 
 
 # --- frames --------------------------------------------------------------------------------------------------------------
