@@ -26,7 +26,7 @@ from loadtests.bench.broker import GRPCIO, NATIVE
 from loadtests.bench.client import Pace
 from loadtests.bench.ledger import measure_ledger
 from loadtests.bench.parts import Bench, Finding
-from loadtests.bench.processors import machine, places
+from loadtests.bench.processors import QUIET_LOAD, machine, places
 from loadtests.bench.questions import gil, h2load, idle, peers, sessions, threads, tls
 from loadtests.bench.report import as_json, show_finding, write_json
 from loadtests.bench.servers import ServerFailed
@@ -84,13 +84,15 @@ def main(
     wanted = names or NAMES
     plane = data_plane or data_plane_here()
     console.print(f"data plane {plane}; {places().text}; {pace.rounds} rounds of {pace.seconds:g} s")
+    described = machine() | {"data_plane": plane, "is_short": is_short}
+    if described["load_before"] > QUIET_LOAD:
+        console.print(f"[yellow]This machine is busy (load {described['load_before']}): rates and latencies will say little.[/]")
     try:
         findings = run_parts(console, pace, plane, wanted, is_short)
     except ServerFailed as error:
         click.echo(f"bench: {error}", err=True)
         sys.exit(1)
     ledger = run_ledger(console, is_short) if LEDGER in wanted else []
-    described = machine() | {"data_plane": plane, "is_short": is_short}
     write_json(output, as_json(described, dataclasses.asdict(pace), findings, ledger))
     console.print(f"\nwritten: {output}")
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from broker.v1.admin_pb2 import Product
 from loadtests.bench.processors import running_on
 from loadtests.bench.servers import STOP_S, Server, ServerFailed, Tls
 from loadtests.own_broker import ROOT, NotReady, await_serving, inline_table, own_environment
@@ -35,6 +36,7 @@ LICENCES_OF_PRODUCT = 17
 DAY_S = 86_400
 CONNECTIONS_MAX = 20_000
 SCRAPE_S = 30.0
+PROVEN_S = 60.0
 
 RENEWED = "usher_renewals_total"
 OPENED = "usher_sessions_opened_total"
@@ -103,9 +105,11 @@ def running_broker(process: subprocess.Popen[bytes], data_dir: Path, log_path: P
     """The broker once it serves. Raises ServerFailed."""
     try:
         started = await_serving(process, data_dir, log_path)
+        started.view.await_proven(within_s=PROVEN_S)
+        for product in PRODUCTS:
+            started.view.await_product(product, has_all_seats, f"seats of {product}", within_s=PROVEN_S)
     except NotReady as error:
         raise ServerFailed(str(error)) from error
-    started.view.await_proven(within_s=120)
     started.view.close()
     port = int(started.clients.rpartition(":")[2])
     authority = plan.tls.authority if plan.tls else None
@@ -114,6 +118,11 @@ def running_broker(process: subprocess.Popen[bytes], data_dir: Path, log_path: P
         return round(read_metrics(started.http)[RENEWED])
 
     yield Broker(Server(plan.name, process.pid, port, count, authority), started.http, process)
+
+
+def has_all_seats(product: Product) -> bool:
+    """Whether all licences of a product count."""
+    return product.capacity == LICENCES_OF_PRODUCT * SEATS_OF_LICENCE
 
 
 def end_broker(process: subprocess.Popen[bytes], name: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PROCESS_CLOCK_SCHED = 2
 """CPUCLOCK_SCHED of the kernel: time on a processor by the scheduler's count, not by ticks."""
@@ -65,7 +66,11 @@ def anonymous_size(pid: int | str = "self") -> int:
     raise RuntimeError(f"/proc/{pid}/smaps_rollup has no line 'Anonymous:'")
 
 
-def machine() -> dict[str, object]:
+QUIET_LOAD = 0.5
+"""Runnable processes over the last minute, above which somebody else is at work."""
+
+
+def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
@@ -75,4 +80,5 @@ def machine() -> dict[str, object]:
         "processor": names[0] if names else "unknown",
         "python": platform.python_version(),
         "places": places().text,
+        "load_before": round(os.getloadavg()[0], 2),
     }

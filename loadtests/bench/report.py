@@ -75,7 +75,7 @@ def show_finding(console: Console, finding: Finding) -> None:
 
 
 def as_json(
-    machine: dict[str, object], pace: dict[str, object], findings: Sequence[Finding], ledger: Sequence[dict[str, Any]]
+    machine: dict[str, Any], pace: dict[str, Any], findings: Sequence[Finding], ledger: Sequence[dict[str, Any]]
 ) -> dict[str, object]:
     """Everything, for the file."""
     return {

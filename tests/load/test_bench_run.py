@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench import gil_holder
+from loadtests.bench.__main__ import data_plane_here
 from loadtests.bench.broker import RENEWED, Broker, BrokerPlan, bench_broker
 from loadtests.bench.client import Pace, renew_sample
-from loadtests.bench.figures import Sample
+from loadtests.bench.figures import Bar, Sample, Spread, result_row
+from loadtests.bench.markdown import document
 from loadtests.bench.parts import Bench, Finding
-from loadtests.bench.processors import places
+from loadtests.bench.processors import machine, places
 from loadtests.bench.questions import gil, peers
 from loadtests.bench.report import as_json, write_json
 from loadtests.bench.servers import ServerFailed
@@ -68,10 +71,19 @@ def test_file_has_rows_of_every_part_and_the_ledger_apart(tmp_path: Path) -> Non
     assert contents["sentences"] == ["so it is"]
 
 
+def test_tables_of_the_document_come_out_of_the_file() -> None:
+    one = Sample(1000, 1.0, 0.001, 0.1, ((10.0, 1000),))
+    finding = Finding("one", rows=[result_row("usher_renew", [one])], bars=[Bar("the bar", Spread(1.0, 2.0, 3.0), 1.5)])
+    contents = as_json(machine(), dataclasses.asdict(Pace()), [finding], [])
+    lines = document(json.loads(json.dumps(contents))).splitlines()
+    assert "| `usher_renew` | 1,000 (1,000 to 1,000) | 1.00 (1.00 to 1.00) | 10 | 10 | 0% | 10% |" in lines
+    assert "| the bar | ≤ 1.5 | 2.00 (1.00 to 3.00) | **missed** |" in lines
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Bench:
     """Of a short run on this machine."""
-    return Bench(tmp_path, Pace().shortened(), places(), "grpcio", lambda _: None, is_short=True)
+    return Bench(tmp_path, Pace().shortened(), places(), data_plane_here(), lambda _: None, is_short=True)
 
 
 def test_broker_of_the_bench_has_seats_for_a_million_and_its_renewals_are_counted(context: Bench) -> None:
