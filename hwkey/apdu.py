@@ -1,11 +1,12 @@
-"""APDUs: their two encodings, and the small processors between a command and a card.
+"""APDUs: their three encodings, and the small processors between a command and a card.
 
-Source: ISO/IEC 7816-4 (cases 1 to 4, short and extended; command chaining 5.1.1.1; GET RESPONSE). Commands
-flow down a chain of processors, each with one concern, and responses flow up:
+Source: ISO/IEC 7816-4 (cases 1 to 4, short and extended; command chaining 5.1.1.1; GET RESPONSE), 7816-3 12.2 (how
+T=0 carries them: a case 4 command goes out without its Le, and the card says 61xx). Commands flow down a chain of
+processors, each with one concern, and responses flow up:
 
     ResponseGathering      61xx: GET RESPONSE until all is there; 6Cxx: ask again with the right size
-      CommandChaining      data over 255 bytes: several commands, CLA bit 0x10 on all but the last
-        ShortEncoding | ExtendedEncoding     bytes over the card
+      CommandChaining      data over what one command takes: several, CLA bit 0x10 on all but the last
+        ShortEncoding | ExtendedEncoding | T0Encoding     bytes over the card
 
 Pure except for what the `Card` does; a chain belongs to one thread, as its card does. Everything a card sends
 is bounded. Read next: `piv` (what is said over it), `ccid_card` (the card behind it).
@@ -14,6 +15,7 @@ is bounded. Read next: `piv` (what is said over it), `ccid_card` (the card behin
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Protocol
 
 from hwkey.errors import ProtocolError, StatusWordError
@@ -73,6 +75,16 @@ class Command:
         if self.expected_size_max:
             body += (self.expected_size_max & 0xFFFF).to_bytes(2, "big")
         return self.header + body
+
+    def encode_t0(self) -> bytes:
+        """The T=0 TPDU: five bytes, then the data. P3 is Lc, or Le where there is no data, or 0 for neither.
+
+        ValueError when the data is over 255 bytes.
+        """
+        if len(self.data) > SHORT_DATA_SIZE_MAX:
+            raise ValueError(f"{len(self.data)} bytes do not fit a TPDU")
+        p3 = len(self.data) or min(self.expected_size_max, SHORT_EXPECTED_SIZE_MAX) & 0xFF
+        return self.header + bytes([p3]) + self.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +147,28 @@ def _decode_extended_body(body: bytes) -> tuple[bytes, int]:
     return body[3 : 3 + size], expected
 
 
+class ApduForm(Enum):
+    """How a command is written for a card and its reader."""
+
+    SHORT = "short"
+    EXTENDED = "extended"
+    T0_TPDU = "t0_tpdu"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandShape:
+    """What one command to a card may be: its form, its largest data, and the most that it may ask for."""
+
+    form: ApduForm = ApduForm.SHORT
+    data_size_max: int = SHORT_DATA_SIZE_MAX
+    expected_size_max: int = SHORT_EXPECTED_SIZE_MAX
+
+
+SHORT_SHAPE = CommandShape()
+EXTENDED_SHAPE = CommandShape(ApduForm.EXTENDED, EXTENDED_DATA_SIZE_MAX, EXTENDED_EXPECTED_SIZE_MAX)
+T0_SHAPE = CommandShape(ApduForm.T0_TPDU)
+
+
 class Card(Protocol):
     """The narrow seam to a smart card: a powered card behind any transport (CCID over USB now, PC/SC later)."""
 
@@ -143,11 +177,11 @@ class Card(Protocol):
         """Answer to reset of the last power-up."""
 
     @property
-    def has_extended_apdu(self) -> bool:
-        """True when both reader and card take extended APDUs."""
+    def shape(self) -> CommandShape:
+        """What `transmit` takes: the lesser of what the reader and the card can do."""
 
     def transmit(self, command: bytes) -> bytes:
-        """One command APDU in, one response APDU out; raises HwkeyError."""
+        """One command of this shape in, one response APDU out; raises HwkeyError."""
 
     def reset(self) -> None:
         """Bring reader and card back to a known state after any doubt; raises HwkeyError."""
@@ -166,8 +200,6 @@ class Exchange(Protocol):
 class ShortEncoding:
     """Sends short APDUs; the link nearest to a card that has only these."""
 
-    data_size_max = SHORT_DATA_SIZE_MAX
-
     def __init__(self, card: Card) -> None:
         self._card = card
 
@@ -175,10 +207,18 @@ class ShortEncoding:
         return decode_response(self._card.transmit(command.encode_short()))
 
 
+class T0Encoding:
+    """Sends T=0 TPDUs, for readers that leave it to the host to make them."""
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+
+    def exchange(self, command: Command) -> Response:
+        return decode_response(self._card.transmit(command.encode_t0()))
+
+
 class ExtendedEncoding:
     """Sends extended APDUs where short ones do not suffice: the short form is understood by every card."""
-
-    data_size_max = EXTENDED_DATA_SIZE_MAX
 
     def __init__(self, card: Card) -> None:
         self._card = card
@@ -192,11 +232,12 @@ class ExtendedEncoding:
 
 
 class CommandChaining:
-    """Splits data that is over `part_size` into chained commands; only the last one asks for an answer."""
+    """Splits data over what one command takes into chained commands; only the last one asks for an answer."""
 
-    def __init__(self, inner: Exchange, part_size: int = SHORT_DATA_SIZE_MAX) -> None:
+    def __init__(self, inner: Exchange, shape: CommandShape = SHORT_SHAPE) -> None:
         self._inner = inner
-        self._part_size = part_size
+        self._part_size = shape.data_size_max
+        self._expected_size_max = shape.expected_size_max
 
     def exchange(self, command: Command) -> Response:
         data = command.data
@@ -206,7 +247,8 @@ class CommandChaining:
             if response.status_word != SW_OK:
                 return response
             data = data[self._part_size :]
-        return self._inner.exchange(replace(command, data=data))
+        expected_size_max = min(command.expected_size_max, self._expected_size_max)
+        return self._inner.exchange(replace(command, data=data, expected_size_max=expected_size_max))
 
 
 class ResponseGathering:
@@ -216,18 +258,23 @@ class ResponseGathering:
         self._inner = inner
 
     def exchange(self, command: Command) -> Response:
-        response = self._inner.exchange(command)
-        if response.status_word >> 8 == 0x6C:
-            response = self._inner.exchange(replace(command, expected_size_max=response.status_word & 0xFF or 256))
+        response = self._exchange_sized(command)
         gathered = response.data
         for _ in range(GATHER_ROUND_COUNT_MAX):
             if response.status_word >> 8 != 0x61:
                 return Response(gathered, response.status_word)
-            response = self._inner.exchange(_get_response(command.cla, response.status_word & 0xFF))
+            response = self._exchange_sized(_get_response(command.cla, response.status_word & 0xFF))
             gathered += response.data
             if len(gathered) > GATHERED_SIZE_MAX:
                 raise ProtocolError("apdu", f"an answer of over {GATHERED_SIZE_MAX} bytes")
         raise ProtocolError("apdu", f"an answer in over {GATHER_ROUND_COUNT_MAX} parts")
+
+    def _exchange_sized(self, command: Command) -> Response:
+        """Once more when the card names the right size, as over T=0 also for GET RESPONSE; a second 6Cxx stands."""
+        response = self._inner.exchange(command)
+        if response.status_word >> 8 != 0x6C:
+            return response
+        return self._inner.exchange(replace(command, expected_size_max=response.status_word & 0xFF or 256))
 
 
 def _get_response(cla: int, size: int) -> Command:
@@ -237,6 +284,9 @@ def _get_response(cla: int, size: int) -> Command:
 
 def exchange_over(card: Card) -> Exchange:
     """The chain of processors that fits what the card and its reader can do."""
-    encoding: ShortEncoding | ExtendedEncoding
-    encoding = ExtendedEncoding(card) if card.has_extended_apdu else ShortEncoding(card)
-    return ResponseGathering(CommandChaining(encoding, encoding.data_size_max))
+    encodings: dict[ApduForm, type[ShortEncoding | ExtendedEncoding | T0Encoding]] = {
+        ApduForm.SHORT: ShortEncoding,
+        ApduForm.EXTENDED: ExtendedEncoding,
+        ApduForm.T0_TPDU: T0Encoding,
+    }
+    return ResponseGathering(CommandChaining(encodings[card.shape.form](card), card.shape))

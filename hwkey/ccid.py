@@ -8,7 +8,9 @@ Source: USB "Device Class: Smart Card CCID", revision 1.1, chapter 6. Every mess
     PC_to_RDR_XfrBlock   6F: bBWI, wLevelParameter (LE)
     PC_to_RDR_IccPowerOn 62: bPowerSelect, 0, 0
     RDR_to_PC_DataBlock  80: bStatus, bError, bChainParameter
+    PC_to_RDR_SetParameters 61: bProtocolNum, 0, 0
     RDR_to_PC_SlotStatus 81: bStatus, bError, bClockStatus
+    RDR_to_PC_Parameters 82: bStatus, bError, bProtocolNum
     bStatus: bits 0-1 bmICCStatus (0 active, 1 inactive, 2 absent), bits 6-7 bmCommandStatus (0 done,
     1 failed, 2 time extension)
 

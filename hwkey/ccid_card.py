@@ -6,6 +6,10 @@ reader's time extensions, all of a command within `command_wait_ms` of monotonic
 
 Errors leave the card in doubt; `reset` is the way back: clear halts, abort, drain, power cycle. The very first
 command after plug-in may stay unanswered or meet a stale packet, so opening tries that way once by itself.
+
+At the TPDU level the protocol is ours to agree on, after each power-up (libccid's order): PPS when the card's first
+choice is not T=0, then SetParameters; either is left out where the reader does it itself. The card's rate stays at
+the standard's default, which is slow (a certificate takes a second or two) and which every card and reader can do.
 """
 
 from __future__ import annotations
@@ -16,12 +20,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from hwkey.atr import decode_atr
+from hwkey.apdu import EXTENDED_SHAPE, SHORT_DATA_SIZE_MAX, SHORT_EXPECTED_SIZE_MAX, ApduForm, CommandShape
+from hwkey.atr import PROTOCOL_T0, Atr, decode_atr
+from hwkey.ccid import HEADER_SIZE
 from hwkey.ccid_descriptor import CcidDescriptor, ExchangeLevel, refusal_of_descriptor, unsupported
 from hwkey.ccid_slot import CcidSlot, Done, Read, Send
-from hwkey.errors import CardFailure, HwkeyError, NotAnswering, ProtocolError, Stalled
+from hwkey.errors import CardFailure, HwkeyError, NotAnswering, ProtocolError, Stalled, Unsupported
 
 DRAIN_READ_COUNT_MAX = 64
+SHORT_HEADER_SIZE, LE_SIZE, STATUS_WORD_SIZE = 5, 1, 2
+PPS_T0 = bytes.fromhex("FF00FF")  # PPSS, PPS0: T=0 and nothing else, PCK (7816-3 9.2)
+UNCHANGEABLE_PARAMETERS = range(128)  # bError of SetParameters: not supported, or the index of what can not be set
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class CcidCard:
         self._is_extended = descriptor.level is ExchangeLevel.EXTENDED_APDU
         self._slot = CcidSlot(message_size_max=descriptor.message_size_max, has_chaining=self._is_extended)
         self._atr = b""
-        self._has_extended_apdu = False
+        self._shape = _shape_below_extended(descriptor)
         self._is_halted = False
 
     @classmethod
@@ -99,12 +108,12 @@ class CcidCard:
         return self._atr
 
     @property
-    def has_extended_apdu(self) -> bool:
-        """True when both reader and card take extended APDUs."""
-        return self._has_extended_apdu
+    def shape(self) -> CommandShape:
+        """What a command may be, by the descriptor of the reader and the ATR of the card."""
+        return self._shape
 
     def transmit(self, command: bytes) -> bytes:
-        """One command APDU in, one response APDU out; raises HwkeyError."""
+        """One command APDU, or TPDU, in; one response APDU out; raises HwkeyError."""
         return self._run(self._slot.transfer(command), "a card command").data
 
     def reset(self) -> None:
@@ -132,7 +141,35 @@ class CcidCard:
             except CardFailure:
                 if select == selects[-1]:
                     raise
-        self._has_extended_apdu = self._is_extended and decode_atr(self._atr).has_extended_lengths
+        atr = decode_atr(self._atr)
+        is_extended = self._is_extended and atr.has_extended_lengths
+        self._shape = EXTENDED_SHAPE if is_extended else _shape_below_extended(self._descriptor)
+        if self._shape.form is ApduForm.T0_TPDU:
+            self._agree_on_t0(atr)
+
+    def _agree_on_t0(self, atr: Atr) -> None:
+        """Make card and reader speak T=0; raises Unsupported when the card can not."""
+        is_default = atr.default_protocol == PROTOCOL_T0
+        if not is_default and (atr.has_fixed_protocol or PROTOCOL_T0 not in atr.protocols):
+            raise Unsupported(
+                reason="card_t1",
+                detail="its card speaks T=1 and its reader leaves that to this driver, which does not speak it; put the "
+                "card into a reader that exchanges APDUs, or use a USB security key",
+            )
+        if is_default and self._descriptor.has_auto_negotiation:
+            return
+        if not is_default and not self._descriptor.has_auto_pps:
+            self._exchange_pps()
+        try:
+            self._run(self._slot.set_parameters(PROTOCOL_T0, atr.t0_parameters), "set parameters")
+        except CardFailure as error:
+            if error.error_code not in UNCHANGEABLE_PARAMETERS:
+                raise
+
+    def _exchange_pps(self) -> None:
+        answer = self._run(self._slot.transfer(PPS_T0), "PPS").data
+        if answer != PPS_T0:
+            raise ProtocolError("atr", "the card did not agree to T=0", data=answer)
 
     def _run(self, step: Send | Read | Done, operation: str, *, command_wait_ms: int | None = None) -> Done:
         deadline_ns = self._clock_ns() + (command_wait_ms or self._waits.command_wait_ms) * 1_000_000
@@ -186,3 +223,18 @@ class CcidCard:
         except Stalled:
             self._is_halted = True
             raise
+
+
+def _shape_below_extended(descriptor: CcidDescriptor) -> CommandShape:
+    """What fits one message of the reader; a few say less than a whole short APDU needs."""
+    form = ApduForm.T0_TPDU if descriptor.level is ExchangeLevel.TPDU else ApduForm.SHORT
+    if descriptor.level is ExchangeLevel.EXTENDED_APDU:
+        return CommandShape(form)  # longer blocks are chained
+    block_size = descriptor.message_size_max - HEADER_SIZE
+    # Responses are let through when only the header does not fit: readers differ on whether it counts.
+    fits_response = descriptor.message_size_max >= SHORT_EXPECTED_SIZE_MAX + STATUS_WORD_SIZE
+    return CommandShape(
+        form,
+        data_size_max=max(1, min(SHORT_DATA_SIZE_MAX, block_size - SHORT_HEADER_SIZE - LE_SIZE)),
+        expected_size_max=SHORT_EXPECTED_SIZE_MAX if fits_response else max(1, block_size - STATUS_WORD_SIZE),
+    )

@@ -4,7 +4,8 @@ Source: USB "Device Class: Smart Card CCID", revision 1.1, chapter 5.1 (54 bytes
 the interface). What is refused is refused by name, so that an admin can be told. Pure; any thread.
 
 A reader exchanges whole APDUs, or TPDUs that the host must build itself. At the APDU levels T=0 and T=1 are
-the reader's affair; the TPDU levels are not spoken yet, and their three refusals are where they will attach.
+the reader's affair. At the TPDU level T=0 is spoken and T=1 is not: a reader that has both is taken, and then it is
+the card in it that decides (`ccid_card`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ MESSAGE_SIZE_MIN = HEADER_SIZE + 5  # room for the shortest APDU that has a body
 MESSAGE_SIZE_MAX = HEADER_SIZE + 65_544  # header and the longest extended APDU; real readers go this far
 
 FEATURE_AUTO_VOLTAGE = 0x0000_0008
+FEATURE_AUTO_NEGOTIATION = 0x0000_0040  # protocol and parameters are chosen by the reader
+FEATURE_AUTO_PPS = 0x0000_0080  # the reader tells the card what SetParameters has set
 PROTOCOL_T0, PROTOCOL_T1 = 0x1, 0x2
 
 # bLength bType bcdCCID bMaxSlotIndex bVoltageSupport dwProtocols dwDefaultClock dwMaximumClock
@@ -49,9 +52,8 @@ class Refusal(Enum):
     NO_DESCRIPTOR = "no_descriptor"
     MALFORMED_DESCRIPTOR = "malformed_descriptor"
     CHARACTER_LEVEL = "character_level"
-    TPDU_T0 = "tpdu_t0"
     TPDU_T1 = "tpdu_t1"
-    TPDU_T0_T1 = "tpdu_t0_t1"
+    TPDU_UNKNOWN = "tpdu_unknown"
     MESSAGE_SIZE = "message_size"
 
 
@@ -61,10 +63,12 @@ REFUSAL_SENTENCES: dict[Refusal, str] = {
     Refusal.ICCD_PROTOCOL: "it speaks ICCD over the control pipe, not CCID over bulk pipes",
     Refusal.NO_DESCRIPTOR: "its interface carries no CCID descriptor or no pair of bulk endpoints",
     Refusal.MALFORMED_DESCRIPTOR: "its CCID descriptor can not be read",
-    Refusal.CHARACTER_LEVEL: "it exchanges single characters, which this driver does not speak",
-    Refusal.TPDU_T0: "it exchanges T=0 TPDUs, which this driver does not speak yet",
-    Refusal.TPDU_T1: "it exchanges T=1 TPDUs, which this driver does not speak",
-    Refusal.TPDU_T0_T1: "it exchanges T=0 or T=1 TPDUs, which this driver does not speak yet",
+    Refusal.CHARACTER_LEVEL: "it exchanges single characters, which this driver does not speak; use another reader",
+    Refusal.TPDU_T1: (
+        "it exchanges T=1 TPDUs, which this driver does not speak; use a USB security key, or a reader that exchanges "
+        "APDUs"
+    ),
+    Refusal.TPDU_UNKNOWN: "it exchanges TPDUs of neither T=0 nor T=1; use another reader",
     Refusal.MESSAGE_SIZE: f"its largest message is not within {MESSAGE_SIZE_MIN} to {MESSAGE_SIZE_MAX} bytes",
 }
 
@@ -90,6 +94,16 @@ class CcidDescriptor:
         if bits & 0b010:
             return ExchangeLevel.SHORT_APDU
         return ExchangeLevel.TPDU if bits else ExchangeLevel.CHARACTER
+
+    @property
+    def has_auto_negotiation(self) -> bool:
+        """True when the reader agrees with the card on protocol and parameters by itself."""
+        return bool(self.features & FEATURE_AUTO_NEGOTIATION)
+
+    @property
+    def has_auto_pps(self) -> bool:
+        """True when the reader does the PPS exchange that SetParameters calls for."""
+        return bool(self.features & FEATURE_AUTO_PPS)
 
     @property
     def has_auto_voltage(self) -> bool:
@@ -153,16 +167,11 @@ def refusal_of_descriptor(descriptor: CcidDescriptor) -> Refusal | None:
     """Why a reader with this descriptor is not spoken to; None when it is."""
     if descriptor.level is ExchangeLevel.CHARACTER:
         return Refusal.CHARACTER_LEVEL
-    if descriptor.level is ExchangeLevel.TPDU:
-        return _tpdu_refusal(descriptor.protocols)
+    if descriptor.level is ExchangeLevel.TPDU and not descriptor.protocols & PROTOCOL_T0:
+        return Refusal.TPDU_T1 if descriptor.protocols & PROTOCOL_T1 else Refusal.TPDU_UNKNOWN
     if not MESSAGE_SIZE_MIN <= descriptor.message_size_max <= MESSAGE_SIZE_MAX:
         return Refusal.MESSAGE_SIZE
     return None
-
-
-def _tpdu_refusal(protocols: int) -> Refusal:
-    both = PROTOCOL_T0 | PROTOCOL_T1
-    return {PROTOCOL_T0: Refusal.TPDU_T0, PROTOCOL_T1: Refusal.TPDU_T1}.get(protocols & both, Refusal.TPDU_T0_T1)
 
 
 def unsupported(refusal: Refusal) -> Unsupported:

@@ -3,9 +3,10 @@
 The driver loop is: take a step; `Send` means write the message and read, `Read` means read again, `Done` is
 the answer. Whatever a read returned, an empty one too, goes to `receive`, which gives the next step or raises.
 
-    state \\ event     | WHOLE  BEGINS    CONTINUES  ENDS   WANTS_MORE  WANTS_LAST  STATUS
+    state \\ event     | WHOLE  BEGINS    CONTINUES  ENDS   WANTS_MORE  WANTS_LAST  STATUS  PARAMETERS
     POWERING           | finish
     STATUS_ASKED       |                                                            finish
+    PARAMETERS_SET     |                                                                    finish
     SENDING            |                                    send        send -> AWAITING
     AWAITING           | finish ask -> RECEIVING
     RECEIVING          |                  ask        finish
@@ -39,6 +40,7 @@ from hwkey.errors import CardAbsent, CardFailure, HwkeyError, ProtocolError, Uns
 STALE_COUNT_MAX = 10
 EMPTY_READ_COUNT_MAX = 16
 EXTENSION_COUNT_MAX = 100
+PART_COUNT_MAX = 2_048  # the longest response in parts of 54 bytes, the smallest that a token sends, is 1,214
 RESPONSE_SIZE_MAX = 65_546  # the longest extended response, with room for its status word
 
 
@@ -48,6 +50,7 @@ class State(Enum):
     IDLE = "idle"
     POWERING = "powering"
     STATUS_ASKED = "status_asked"
+    PARAMETERS_SET = "parameters_set"
     SENDING = "sending"
     AWAITING = "awaiting"
     RECEIVING = "receiving"
@@ -63,6 +66,7 @@ class Event(Enum):
     WANTS_MORE = "wants_more"
     WANTS_LAST = "wants_last"
     STATUS = "status"
+    PARAMETERS = "parameters"
     OTHER = "other"
 
 
@@ -77,6 +81,7 @@ class Action(Enum):
 TRANSITIONS: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.POWERING, Event.BLOCK_WHOLE): (State.IDLE, Action.FINISH),
     (State.STATUS_ASKED, Event.STATUS): (State.IDLE, Action.FINISH),
+    (State.PARAMETERS_SET, Event.PARAMETERS): (State.IDLE, Action.FINISH),
     (State.SENDING, Event.WANTS_MORE): (State.SENDING, Action.SEND_NEXT),
     (State.SENDING, Event.WANTS_LAST): (State.AWAITING, Action.SEND_NEXT),
     (State.AWAITING, Event.BLOCK_WHOLE): (State.IDLE, Action.FINISH),
@@ -158,6 +163,11 @@ class CcidSlot:
         self._begin(State.STATUS_ASKED)
         return self._send(MessageType.ABORT)
 
+    def set_parameters(self, protocol: int, parameters: bytes) -> Send:
+        """Have the reader speak a protocol (0: T=0) with these parameters; Done carries those now in force."""
+        self._begin(State.PARAMETERS_SET)
+        return self._send(MessageType.SET_PARAMETERS, bytes([protocol, 0, 0]), parameters)
+
     def transfer(self, block: bytes) -> Send:
         """Send one APDU, in chained blocks when it is over the reader's message size; may raise Unsupported."""
         size = self._block_size_max
@@ -188,12 +198,13 @@ class CcidSlot:
         self.state = state
         self._buffer = b""
         self._gathered = bytearray()
+        self._part_count = 0
         self._unsent = []
         self._stale_count = self._empty_count = self._extension_count = 0
 
-    def _send(self, message_type: MessageType, specific: bytes = bytes(3)) -> Send:
+    def _send(self, message_type: MessageType, specific: bytes = bytes(3), data: bytes = b"") -> Send:
         self._sequence = (self._sequence + 1) % SEQUENCE_MODULUS
-        return Send(CcidMessage(message_type, self._slot_index, self._sequence, specific).encode())
+        return Send(CcidMessage(message_type, self._slot_index, self._sequence, specific, data).encode())
 
     def _send_block(self, chain: Chain) -> Send:
         self._sequence = (self._sequence + 1) % SEQUENCE_MODULUS
@@ -257,14 +268,15 @@ class CcidSlot:
 
     def _gather(self, data: bytes) -> None:
         self._gathered += data
-        if len(self._gathered) > RESPONSE_SIZE_MAX:
-            raise ProtocolError("ccid", f"a response of over {RESPONSE_SIZE_MAX} bytes")
+        self._part_count += 1
+        if len(self._gathered) > RESPONSE_SIZE_MAX or self._part_count > PART_COUNT_MAX:
+            raise ProtocolError("ccid", f"a response of over {RESPONSE_SIZE_MAX} bytes or {PART_COUNT_MAX} parts")
 
     def _event_of(self, message: CcidMessage) -> Event:
         if message.message_type == MessageType.SLOT_STATUS:
             return Event.STATUS
-        if message.message_type != MessageType.DATA_BLOCK:
-            return Event.OTHER
+        if message.message_type == MessageType.PARAMETERS:
+            return Event.PARAMETERS
         if self.state is State.POWERING or not self._has_chaining:
             return Event.BLOCK_WHOLE
         if message.chain == Chain.WANTS_MORE:

@@ -6,9 +6,14 @@ import pytest
 
 from hwkey import ProtocolError, StatusWordError
 from hwkey.apdu import (
+    EXTENDED_SHAPE,
     GATHER_ROUND_COUNT_MAX,
+    SHORT_SHAPE,
+    T0_SHAPE,
+    ApduForm,
     Command,
     CommandChaining,
+    CommandShape,
     ExtendedEncoding,
     Response,
     ResponseGathering,
@@ -41,10 +46,10 @@ class ScriptedCard:
 
     atr = b""
 
-    def __init__(self, *answers: str, has_extended_apdu: bool = False) -> None:
+    def __init__(self, *answers: str, shape: CommandShape = SHORT_SHAPE) -> None:
         self.answers = [bytes.fromhex(answer) for answer in answers]
         self.sent: list[str] = []
-        self.has_extended_apdu = has_extended_apdu
+        self.shape = shape
 
     def transmit(self, command: bytes) -> bytes:
         self.sent.append(command.hex().upper())
@@ -151,7 +156,62 @@ def test_extended_encoding_keeps_to_the_short_form_where_it_suffices() -> None:
 
 
 def test_card_without_extended_apdu_is_sent_chains_and_one_with_it_is_not() -> None:
-    plain, extended = ScriptedCard("9000", "9000"), ScriptedCard("9000", has_extended_apdu=True)
+    plain, extended = ScriptedCard("9000", "9000"), ScriptedCard("9000", shape=EXTENDED_SHAPE)
     for card in (plain, extended):
         exchange_over(card).exchange(Command(0, 0x87, 7, 0x9E, bytes(260), 65_536))
     assert (len(plain.sent), len(extended.sent)) == (2, 1)
+
+
+# T=0 (ISO/IEC 7816-3 12.2)
+
+T0_CASES = [
+    ("1", Command(0x00, 0x44, 0, 0), "0044000000"),
+    ("2", Command(0x00, 0xC0, 0, 0, expected_size_max=16), "00C0000010"),
+    ("2, 256", Command(0x00, 0xC0, 0, 0, expected_size_max=256), "00C0000000"),
+    ("3", Command(0x00, 0x20, 0, 0x80, b"1234"), "002000800431323334"),
+    ("4: its Le stays behind", Command(0x00, 0xCB, 0x3F, 0xFF, bytes.fromhex("5C035FC101"), 256), "00CB3FFF055C035FC101"),
+]
+
+
+@pytest.mark.parametrize(("case", "command", "encoded"), T0_CASES)
+def test_t0_cases_are_encoded_as_five_bytes_and_the_data(case: str, command: Command, encoded: str) -> None:
+    assert command.encode_t0().hex().upper() == encoded
+
+
+def test_t0_encoding_refuses_256_bytes_of_data() -> None:
+    with pytest.raises(ValueError, match="do not fit a TPDU"):
+        Command(0, 0x87, 0, 0, bytes(256)).encode_t0()
+
+
+def test_case_4_over_t0_is_fetched_by_get_response_of_the_size_that_61xx_names() -> None:
+    card = ScriptedCard("6100", "AA" * 256 + "6102", "BBCC9000", shape=T0_SHAPE)
+    command = Command(0, 0xCB, 0x3F, 0xFF, bytes.fromhex("5C035FC101"), 65_536)
+    response = exchange_over(card).exchange(command)
+    assert response == Response(b"\xaa" * 256 + b"\xbb\xcc", 0x9000)
+    assert card.sent == ["00CB3FFF055C035FC101", "00C0000000", "00C0000002"]
+
+
+def test_get_response_over_t0_is_repeated_with_the_size_that_6cxx_names() -> None:
+    card = ScriptedCard("6100", "6C03", "AABBCC9000", shape=T0_SHAPE)
+    assert exchange_over(card).exchange(Command(0, 0xA4, 4, 0, b"\xa0", 256)).data == bytes.fromhex("AABBCC")
+    assert card.sent == ["00A4040001A0", "00C0000000", "00C0000003"]
+
+
+def test_card_that_says_6cxx_twice_is_not_asked_a_third_time() -> None:
+    card = ScriptedCard("6C03", "6C04", shape=T0_SHAPE)
+    assert exchange_over(card).exchange(Command(0, 0xB0, 0, 0, expected_size_max=256)).status_word == 0x6C04
+    assert card.sent == ["00B0000000", "00B0000003"]
+
+
+def test_rsa_challenge_over_t0_is_two_chained_commands() -> None:
+    card = ScriptedCard("9000", "6101", "EE9000", shape=T0_SHAPE)
+    assert exchange_over(card).exchange(Command(0, 0x87, 7, 0x9E, bytes(266), 65_536)).data == b"\xee"
+    assert [sent[:10] for sent in card.sent] == ["1087079EFF", "0087079E0B", "00C0000001"]
+    assert len(card.sent[1]) == 2 * (5 + 11)
+
+
+def test_reader_of_small_messages_is_given_commands_that_fit_and_asked_for_what_fits() -> None:
+    card = ScriptedCard("9000", "9000", "9000", shape=CommandShape(ApduForm.SHORT, data_size_max=48, expected_size_max=52))
+    exchange_over(card).exchange(Command(0, 0x87, 0x11, 0x9E, bytes(100), 65_536))
+    assert [len(sent) // 2 for sent in card.sent] == [5 + 48, 5 + 48, 5 + 4 + 1]
+    assert card.sent[-1].endswith("34")

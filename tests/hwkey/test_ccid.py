@@ -28,6 +28,7 @@ from hwkey.ccid_descriptor import (
 from hwkey.ccid_slot import (
     EMPTY_READ_COUNT_MAX,
     EXTENSION_COUNT_MAX,
+    PART_COUNT_MAX,
     STALE_COUNT_MAX,
     TRANSITIONS,
     CcidSlot,
@@ -158,9 +159,10 @@ def test_missing_or_cut_descriptor_is_a_protocol_error(extra: bytes) -> None:
     [
         (0x0004_0840, 2, None),
         (0x0002_04BA, 3, None),
-        (0x0001_0030, 1, Refusal.TPDU_T0),
+        (0x0001_0030, 1, None),
         (0x0001_0030, 2, Refusal.TPDU_T1),
-        (0x0001_0030, 3, Refusal.TPDU_T0_T1),
+        (0x0001_0030, 3, None),
+        (0x0001_0030, 0, Refusal.TPDU_UNKNOWN),
         (0x0000_0840, 2, Refusal.CHARACTER_LEVEL),
     ],
 )
@@ -200,6 +202,8 @@ def bring_to(slot: CcidSlot, state: State) -> None:
         slot.power_on(0)
     elif state is State.STATUS_ASKED:
         slot.slot_status()
+    elif state is State.PARAMETERS_SET:
+        slot.set_parameters(0, bytes.fromhex("1100000A00"))
     elif state is State.SENDING:
         slot.transfer(bytes(261 * 3))
     else:
@@ -214,8 +218,10 @@ def message_of(slot: CcidSlot, event: Event) -> bytes:
     command = CcidMessage(MessageType.XFR_BLOCK, 0, slot.sequence)
     if event is Event.STATUS:
         return answer(MessageType.SLOT_STATUS, command).encode()
-    if event is Event.OTHER:
+    if event is Event.PARAMETERS:
         return answer(MessageType.PARAMETERS, command).encode()
+    if event is Event.OTHER:
+        return data_block(slot, b"", 0x77)
     if event is Event.WANTS_LAST and slot.state is State.SENDING:
         slot.receive(data_block(slot, b"", Chain.WANTS_MORE))
     chains = {
@@ -234,7 +240,7 @@ BUSY_STATES = [state for state in State if state is not State.IDLE]
 SQUARES = [
     (state, event)
     for state, event in itertools.product(BUSY_STATES, Event)
-    if state is not State.POWERING or event in (Event.BLOCK_WHOLE, Event.STATUS, Event.OTHER)
+    if state is not State.POWERING or event in (Event.BLOCK_WHOLE, Event.STATUS, Event.PARAMETERS)
 ]
 
 
@@ -264,6 +270,22 @@ def test_chained_answer_is_asked_for_with_empty_blocks_of_level_0010(slot: CcidS
     assert (asked.data, asked.level_parameter) == (b"", 0x0010)
     parsed(slot.receive(data_block(slot, b"cd", Chain.CONTINUES)))
     assert slot.receive(data_block(slot, b"\x90\x00", Chain.ENDS)) == Done(b"abcd\x90\x00", IccStatus.ACTIVE)
+
+
+def test_chained_answer_of_empty_parts_for_ever_is_a_protocol_error(slot: CcidSlot) -> None:
+    slot.transfer(b"\x00\xcb\x3f\xff")
+    slot.receive(data_block(slot, b"", Chain.BEGINS))
+    for _ in range(PART_COUNT_MAX - 1):
+        slot.receive(data_block(slot, b"", Chain.CONTINUES))
+    with pytest.raises(ProtocolError, match="parts"):
+        slot.receive(data_block(slot, b"", Chain.CONTINUES))
+
+
+def test_set_parameters_is_encoded_as_in_chapter_6_1_7_and_ends_with_the_parameters(slot: CcidSlot) -> None:
+    sent = slot.set_parameters(0, bytes.fromhex("1100000A00"))
+    assert sent.message == bytes.fromhex("61 05000000 00 00 00 0000 1100000A00")
+    done = slot.receive(bytes.fromhex("82 05000000 00 00 00 00 00 1100000A00"))
+    assert done == Done(bytes.fromhex("1100000A00"), IccStatus.ACTIVE)
 
 
 def test_long_command_goes_out_in_chained_blocks(slot: CcidSlot) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hwkey import CardFailure, HwkeyError, NotAnswering, ProtocolError, Stalled, Unsupported, Waits
+from hwkey.apdu import SHORT_SHAPE, T0_SHAPE, ApduForm, CommandShape
 from hwkey.ccid import CcidMessage, CommandStatus, MessageType, answer, split_message
 from hwkey.ccid_card import DRAIN_READ_COUNT_MAX, CcidCard
 from hwkey.ccid_descriptor import CcidDescriptor
@@ -16,14 +17,14 @@ ATR = bytes.fromhex("3B8F01805D4E6974726F6B657900000000006A")
 Answerer = Callable[[CcidMessage], list[bytes | HwkeyError]]
 
 
-def descriptor(features: int = 0x0004_0840, voltage_support: int = 7) -> CcidDescriptor:
+def descriptor(features: int = 0x0004_0840, voltage_support: int = 7, protocols: int = 2, message_size_max: int = 271) -> CcidDescriptor:
     return CcidDescriptor(
         slot_count=1,
         voltage_support=voltage_support,
-        protocols=2,
+        protocols=protocols,
         information_field_size_max=254,
         features=features,
-        message_size_max=271,
+        message_size_max=message_size_max,
         busy_slot_count_max=1,
     )
 
@@ -223,11 +224,12 @@ def test_unanswered_first_command_is_tried_again_once_and_then_told() -> None:
     ]
 
 
-def test_tpdu_reader_is_unsupported_before_anything_is_sent() -> None:
+def test_t1_tpdu_reader_is_unsupported_before_anything_is_sent_and_says_what_to_do() -> None:
     link = ScriptedLink()
     with pytest.raises(Unsupported) as caught:
         opened(link, features=0x0001_0030)
     assert caught.value.reason == "tpdu_t1"
+    assert "use a USB security key" in caught.value.detail
     assert link.calls == []
 
 
@@ -240,3 +242,108 @@ def test_closing_powers_the_card_off_and_a_silent_reader_is_not_waited_for() -> 
     assert not link.is_open
     assert link.calls[-2:] == ["ICC_POWER_OFF", "read of nothing"]
     assert link.read_waits_ms == [70]
+
+
+# TPDU readers
+
+T0_READER = 0x0001_0230  # features of a GemPC Twin: nothing about protocols is automatic
+T0_ATR, T1_ATR, T1_THEN_T0_ATR, T1_FIXED_ATR = (
+    bytes.fromhex(atr) for atr in ("3B021450", "3B800181", "3B80810001", "3B80910100 00")
+)
+
+
+class TpduReader:
+    """Powers a card with the given ATR and keeps what follows, in hex without the header's first seven bytes."""
+
+    def __init__(self, atr: bytes, *, pps_answer: bytes = bytes.fromhex("FF00FF"), parameters_error: int | None = None) -> None:
+        self.atr = atr
+        self.pps_answer = pps_answer
+        self.parameters_error = parameters_error
+        self.sent: list[str] = []
+
+    def __call__(self, command: CcidMessage) -> list[bytes | HwkeyError]:
+        if command.message_type == MessageType.ICC_POWER_ON:
+            return [answer(MessageType.DATA_BLOCK, command, data=self.atr).encode()]
+        self.sent.append(f"{command.message_type:02X} {command.specific.hex()} {command.data.hex().upper()}")
+        if command.message_type == MessageType.SET_PARAMETERS and self.parameters_error is not None:
+            status = CommandStatus.FAILED
+            return [answer(MessageType.PARAMETERS, command, command_status=status, error_code=self.parameters_error).encode()]
+        if command.message_type == MessageType.SET_PARAMETERS:
+            return [answer(MessageType.PARAMETERS, command, data=command.data).encode()]
+        if command.data == bytes.fromhex("FF00FF"):
+            return [answer(MessageType.DATA_BLOCK, command, data=self.pps_answer).encode()]
+        return sound_answer(command)
+
+
+SET_T0 = "61 000000 1100000A00"
+PPS = "6F 000000 FF00FF"
+
+
+@pytest.mark.parametrize(
+    ("atr", "features", "sent"),
+    [
+        (T0_ATR, 0x0001_0230, [SET_T0]),
+        (T0_ATR, 0x0001_00B2, [SET_T0]),  # automatic PPS and parameters from the ATR: set all the same, as libccid does
+        (T0_ATR, 0x0001_04FE, []),  # the reader negotiates: QEMU's
+        (T1_THEN_T0_ATR, 0x0001_0230, [PPS, SET_T0]),
+        (T1_THEN_T0_ATR, 0x0001_00B2, [SET_T0]),  # the reader does the PPS that the parameters call for
+    ],
+)
+def test_t0_is_agreed_on_by_pps_and_set_parameters_where_the_reader_leaves_it_to_us(
+    atr: bytes, features: int, sent: list[str]
+) -> None:
+    reader = TpduReader(atr)
+    card = opened(ScriptedLink(reader), features=features, protocols=3)
+    assert reader.sent == sent
+    assert card.shape == T0_SHAPE
+
+
+def test_t0_is_agreed_on_again_after_each_power_cycle() -> None:
+    reader = TpduReader(T0_ATR)
+    card = opened(ScriptedLink(reader), features=T0_READER, protocols=3)
+    card.reset()
+    assert [sent for sent in reader.sent if sent.startswith("61")] == [SET_T0, SET_T0]
+
+
+@pytest.mark.parametrize("atr", [T1_ATR, T1_FIXED_ATR])
+def test_card_that_speaks_only_t1_is_unsupported_in_a_tpdu_reader_and_says_what_to_do(atr: bytes) -> None:
+    reader = TpduReader(atr)
+    with pytest.raises(Unsupported, match="reader that exchanges APDUs") as caught:
+        opened(ScriptedLink(reader), features=T0_READER, protocols=3)
+    assert caught.value.reason == "card_t1"
+    assert reader.sent == []
+
+
+def test_card_that_refuses_the_pps_is_a_protocol_error_after_a_second_attempt() -> None:
+    reader = TpduReader(T1_THEN_T0_ATR, pps_answer=bytes.fromhex("FF01FE"))
+    with pytest.raises(ProtocolError, match="agree to T=0"):
+        opened(ScriptedLink(reader), features=T0_READER, protocols=3)
+    assert reader.sent.count(PPS) == 2
+
+
+@pytest.mark.parametrize("error_code", [0x00, 0x07, 0x7F])
+def test_reader_whose_parameters_can_not_be_changed_is_used_as_it_is(error_code: int) -> None:
+    card = opened(ScriptedLink(TpduReader(T0_ATR, parameters_error=error_code)), features=T0_READER, protocols=1)
+    assert card.transmit(bytes.fromhex("00A4040000")) == b"\x90\x00"
+
+
+def test_reader_that_fails_at_setting_parameters_is_a_card_failure() -> None:
+    with pytest.raises(CardFailure) as caught:
+        opened(ScriptedLink(TpduReader(T0_ATR, parameters_error=0xFB)), features=T0_READER, protocols=1)
+    assert caught.value.error_code == 0xFB
+
+
+@pytest.mark.parametrize(
+    ("features", "message_size_max", "shape"),
+    [
+        (0x0001_0230, 271, CommandShape(ApduForm.T0_TPDU, 255, 256)),
+        (0x0001_0230, 263, CommandShape(ApduForm.T0_TPDU, 247, 256)),  # SCR331 and its kin
+        (0x0002_0842, 240, CommandShape(ApduForm.SHORT, 224, 228)),  # Bluink
+        (0x0002_0842, 271, SHORT_SHAPE),
+        (0x0004_0840, 64, SHORT_SHAPE),  # Gnuk: blocks are chained
+    ],
+)
+def test_commands_fit_the_messages_of_the_reader(features: int, message_size_max: int, shape: CommandShape) -> None:
+    link = ScriptedLink(TpduReader(T0_ATR))
+    card = opened(link, features=features, protocols=3, message_size_max=message_size_max)
+    assert card.shape == shape
