@@ -65,6 +65,8 @@ cdef enum:
     H2_OUTPUT_SIZE_DEFAULT = 262144 # answers buffered for one stream
     H2_BUFFERED_SIZE_DEFAULT = 4194304  # messages half read and answers not yet sent, of a connection
     H2_MEMORY_SIZE_DEFAULT = 16777216   # all memory of a connection, nghttp2's included
+    H2_CROWD_SIZE_DEFAULT = 1073741824  # of all connections of one loop; beyond it each has its fair share
+    H2_MEMORY_FAIR_SIZE = 65536
     H2_WINDOW_SIZE_DEFAULT = 1048576    # of a connection; a stream's is a quarter
     H2_EVENTS_MAX = 1024            # told by one feed
     H2_FEED_SLICE_SIZE = 4096       # read at once: no more events than fit can stand in it

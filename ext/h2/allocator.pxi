@@ -12,11 +12,14 @@ cdef void* counted_malloc(size_t size, void* user_data) noexcept nogil:
     cdef uint8_t* block
     if size > memory.size_max or memory.size + size > memory.size_max:
         return NULL
+    if memory.crowd.size + size > memory.crowd.size_max and memory.size + size > H2_MEMORY_FAIR_SIZE:
+        return NULL
     block = <uint8_t*>malloc(size + BLOCK_HEAD_SIZE)
     if block == NULL:
         return NULL
     (<size_t*>block)[0] = size
     memory.size += size
+    memory.crowd.size += size
     memory.count += 1
     return block + BLOCK_HEAD_SIZE
 
@@ -29,6 +32,7 @@ cdef void counted_free(void* address, void* user_data) noexcept nogil:
     block = <uint8_t*>address - BLOCK_HEAD_SIZE
     USHER_ASSERT(memory.count > 0 and memory.size >= (<size_t*>block)[0])
     memory.size -= (<size_t*>block)[0]
+    memory.crowd.size -= (<size_t*>block)[0]
     memory.count -= 1
     free(block)
 

@@ -39,6 +39,7 @@ cdef bint server_begin(Server* server) noexcept nogil:
     cdef nghttp2_session_callbacks* callbacks
     memset(server, 0, sizeof(Server))
     settings_default(&server.settings)
+    server.crowd.size_max = H2_CROWD_SIZE_DEFAULT
     if nghttp2_session_callbacks_new(&server.callbacks) != 0 or nghttp2_option_new(&server.option) != 0:
         return False
     callbacks = server.callbacks
@@ -82,6 +83,7 @@ cdef bint connection_begin(Connection* c, Server* server, int64_t now) noexcept 
     memset(c, 0, sizeof(Connection))
     c.server = server
     c.memory.size_max = server.settings.memory_size_max
+    c.memory.crowd = &server.crowd
     c.first_free = c.first_held = <uint32_t>NO_SLOT
     c.now = now
     c.preface_due = now + server.settings.preface_ns

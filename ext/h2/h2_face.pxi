@@ -82,6 +82,7 @@ cdef class ServerConnection:
         s.ping_strikes_max = given.pop("ping_strikes_max", s.ping_strikes_max)
         s.buffered_size_max = given.pop("buffered_size_max", s.buffered_size_max)
         s.memory_size_max = given.pop("memory_size_max", s.memory_size_max)
+        self.server.crowd.size_max = given.pop("crowd_size_max", self.server.crowd.size_max)
         s.preface_ns = given.pop("preface_ns", s.preface_ns)
         s.headers_ns = given.pop("headers_ns", s.headers_ns)
         s.body_ns = given.pop("body_ns", s.body_ns)

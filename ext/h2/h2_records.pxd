@@ -61,6 +61,11 @@ cdef struct Memory:
     uint64_t size                   # bytes asked for and not given back
     uint64_t count
     uint64_t size_max
+    Crowd* crowd
+
+cdef struct Crowd:                  # the memory of all connections of a server
+    uint64_t size
+    uint64_t size_max               # beyond it no connection gets more than H2_MEMORY_FAIR_SIZE
 
 cdef struct Settings:
     uint32_t streams_max
@@ -103,6 +108,7 @@ cdef struct H2Totals:
 cdef struct Server:
     nghttp2_session_callbacks* callbacks
     nghttp2_option* option
+    Crowd crowd
     Settings settings
     H2Totals totals
     uint32_t method_count

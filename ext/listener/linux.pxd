@@ -77,10 +77,9 @@ cdef extern from "<errno.h>" nogil:
     int errno
     const int EAGAIN
     const int EINTR
-    const int EMFILE
-    const int ENFILE
+    const int ECONNABORTED
+    const int EPROTO
     const int ENOBUFS
-    const int ENOMEM
 
 cdef extern from "<time.h>" nogil:
     const int CLOCK_MONOTONIC

@@ -154,6 +154,8 @@ cdef inline bint is_shaking_hands(const Peer* peer) noexcept nogil:
 
 cdef inline void peer_take_events(Loop* loop, Peer* peer) noexcept nogil:
     if loop.events.count != 0:
+        loop.last.call = loop.events.items[0].name
+        loop.last.method = loop.events.items[0].method
         service_take(loop, peer, loop.events)
     events_clear(&peer.h2, loop.events)
 

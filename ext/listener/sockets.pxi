@@ -157,14 +157,14 @@ cdef void accept_some(Loop* loop) noexcept nogil:
             connection_hand_over(loop, fd)
         elif errno == EAGAIN:
             return
-        elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+        elif errno != ECONNABORTED and errno != EINTR and errno != EPROTO:
             accept_pause(loop)
             return
         # else: a connection that ended before it was taken
 
 
 cdef void accept_pause(Loop* loop) noexcept nogil:
-    """No descriptors or no memory: the queue would be ready all the time, so it is not looked at for a while."""
+    """No descriptors, no memory, or no socket that listens: it would be ready all the time, so it is not looked at for a while."""
     loop.totals.accept_failures += 1
     epoll_ask(loop, EPOLL_CTL_DEL, loop.shared.listening_fd, 0, 0)
     loop.accept_due = loop.now + ACCEPT_PAUSE_NS

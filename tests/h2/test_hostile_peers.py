@@ -177,6 +177,15 @@ def test_a_connection_out_of_memory_ends_and_gives_all_of_it_back() -> None:
     assert peer.server.memory()[0] <= 60_000
 
 
+def test_in_a_crowd_no_connection_holds_more_than_its_fair_share() -> None:
+    peer = Peer(crowd_size_max=48 * 1024).begin()
+    for number in range(40):
+        peer.send(peer.head(2 * number + 1, headers()) + DataFrame(2 * number + 1, data=framed(bytes(4000))[:100]).serialize())
+        peer.read()
+    assert LIMITS["H2_MEMORY_FAIR_SIZE"] // 2 < peer.server.memory()[0] <= LIMITS["H2_MEMORY_FAIR_SIZE"]
+    assert peer.server.totals()["refusals"] + peer.server.totals()["causes"]["memory"] > 0
+
+
 def test_a_preface_alone_costs_less_than_forty_kibibytes() -> None:
     peer = Peer().begin()
     for stream in range(1, 2001, 2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -180,6 +181,37 @@ def test_settings_beyond_their_bounds_are_refused(wrong: dict[str, int]) -> None
 def test_what_is_no_socket_is_refused() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         Listener(build_ledger(), 999_999, renew_grace_ns=0)
+
+
+def test_without_descriptors_the_loop_rests_and_goes_on_when_there_are_some() -> None:
+    with serving() as served:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        clients = [socket.socket() for _ in range(3)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, before[1]))
+        try:
+            fill = held_descriptors()
+            for client in clients:
+                client.connect(("127.0.0.1", served.port))
+            rounds = served.counters().rounds
+            failures = served.wait_until(lambda counters: counters.refused["accept"] >= 3)
+            assert failures.rounds - rounds < 100
+            assert failures.connections == 0
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            for one in fill:
+                os.close(one)
+        served.wait_until(lambda counters: counters.connections == 3)
+        for client in clients:
+            client.close()
+
+
+def held_descriptors() -> list[int]:
+    """All that are left, taken."""
+    held: list[int] = []
+    with contextlib.suppress(OSError):
+        while True:
+            held.append(os.dup(0))
+    return held
 
 
 def test_a_loop_runs_once() -> None:
