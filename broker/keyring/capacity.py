@@ -83,11 +83,11 @@ Command = ProveSource | LoseSource | RemoveSource
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The commands, in order; the digests of licences that a larger key of their series displaces; and until when the
-    decision stands if nothing happens, by either clock."""
+    """The commands, in order; by a licence's digest the thumbprint of the key that displaces it in its series; and until
+    when the decision stands if nothing happens, by either clock."""
 
     commands: tuple[Command, ...]
-    set_aside: frozenset[str]
+    set_aside: Mapping[str, str]
     stands_until_ns: int
     stands_until_unix_s: int
 
@@ -119,7 +119,7 @@ def decide(
     removals = [one for one in removals if one.licence.digest not in wanted]
     return Decision(
         (*early, *proofs, *late, *removals),
-        frozenset(set_aside),
+        set_aside,
         _next_instant(now_ns, standings, given),
         _next_period(now_unix_s, accepted.values()),
     )
@@ -178,8 +178,8 @@ def _losses(
     return commands
 
 
-def _displaced(live: Mapping[str, Licence], given: Mapping[str, Given]) -> set[str]:
-    """The licences that do not count because another key of their series on this host gives more."""
+def _displaced(live: Mapping[str, Licence], given: Mapping[str, Given]) -> dict[str, str]:
+    """The licences that do not count because another key of their series on this host gives more; and which key."""
     seats: dict[tuple[str, LicenceTerms, bool, str], dict[str, int]] = {}
     counting: set[tuple[tuple[str, LicenceTerms, bool, str], str]] = set()
     for digest, licence in live.items():
@@ -194,7 +194,7 @@ def _displaced(live: Mapping[str, Licence], given: Mapping[str, Given]) -> set[s
         for series, keys in seats.items()
     }
     return {
-        digest
+        digest: chosen[_series(licence)]
         for digest, licence in live.items()
         if licence.terms.stacking is Stacking.ONE_PER_HOST and chosen[_series(licence)] != licence.thumbprint
     }

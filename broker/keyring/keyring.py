@@ -15,7 +15,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,7 +28,7 @@ from broker.keyring.sink import CapacitySink
 from broker.keyring.states import KeyState
 from broker.keyring.views import KeyringViews, key_views, licence_views
 from broker.keyring.wall import WallMark
-from broker.licence import FolderReading, LicenceFolder, TrustFile
+from broker.licence import FolderReading, Licence, LicenceFolder, TrustFile
 from hwkey import NONCE_SIZE, CardAbsent, HwkeyError, KeyBus, KeyPort, ProofRejected, SecurityKey, Unplugged
 
 _log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Keyring:
         self._book = CapacityBook(sink, settings.source_count_max)
         self._wall = WallMark()
         self._reading = FolderReading()
-        self._decision = Decision((), frozenset(), 0, 0)
+        self._decision = Decision((), {}, 0, 0)
         self._workers: dict[int, _Worker] = {}
         self._watchers: list[threading.Thread] = []
         self._bus_faults: dict[str, str] = {}
@@ -162,7 +162,7 @@ class Keyring:
             records = self._core.records()
             named = {record.thumbprint: record for record in records if record.thumbprint}
             return KeyringViews(
-                keys=key_views(records, self._book.given, now_ns),
+                keys=key_views(records, self._book.given, self._set_aside(), now_ns),
                 licences=licence_views(
                     self._reading, named, self._book, self._decision.set_aside, now_unix_s
                 ),
@@ -172,6 +172,9 @@ class Keyring:
             )
 
     # --- under the lock -----------------------------------------------------------------------------------------------
+
+    def _set_aside(self) -> list[Licence]:
+        return [one for one in self._reading.accepted if one.digest in self._decision.set_aside]
 
     def _take(self, reading: FolderReading, *, is_starting: bool) -> None:
         self._reading = reading
@@ -192,13 +195,24 @@ class Keyring:
         if self._core.is_capacity_changed or not stands:
             self._core.is_capacity_changed = False
             standings = self._core.standings(now_ns)
+            before = self._decision.set_aside
             self._decision = decide(now_ns, now_unix_s, self._reading.accepted, standings, self._book.given)
             self._book.apply(self._decision.commands)
+            self._log_set_aside(before)
         self._end_starting(now_ns)
         for number in self._core.woken:
             if worker := self._workers.get(number):
                 worker.wake.notify_all()
         self._core.woken.clear()
+
+    def _log_set_aside(self, before: Mapping[str, str]) -> None:
+        """Seats that were paid for and do not count are for an admin, once for each key that displaces them."""
+        for licence in self._reading.accepted:
+            larger = self._decision.set_aside.get(licence.digest, "")
+            if larger and before.get(licence.digest) != larger:
+                details = {"licence": licence.licence_id, "product": licence.product, "seats": licence.seats}
+                details |= {"thumbprint": licence.thumbprint, "counts_instead": larger}
+                _log.warning("licence set aside: of its series one key a host counts", extra={"facts": details})
 
     def _end_starting(self, now_ns: int) -> None:
         if self._started.is_set():

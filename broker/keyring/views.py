@@ -5,7 +5,7 @@ nanoseconds, instants in seconds since 1970.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from broker.keyring.book import CapacityBook
@@ -37,12 +37,13 @@ class KeyView:
     description: str
     address: str
     is_emulated: bool
-    seats: Mapping[str, int]  # given now, by product
+    seats: Mapping[str, int]  # given now, by product; what is set aside is not among them
     last_proof_age_ns: int | None
     proof_latency_ns: int | None
     proof_count: int
     proof_failure_count: int
     grace_left_ns: int
+    set_aside: Mapping[str, int] = field(default_factory=dict)  # seats that a larger key of their series displaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +77,40 @@ class KeyringViews:
     faults: tuple[str, ...]
 
 
-def key_views(records: Iterable[KeyRecord], given: Mapping[str, Given], now_ns: int) -> tuple[KeyView, ...]:
-    """The keys, with the seats that the ledger has been told of."""
+def key_views(
+    records: Iterable[KeyRecord], given: Mapping[str, Given], set_aside: Iterable[Licence], now_ns: int
+) -> tuple[KeyView, ...]:
+    """The keys, with the seats that the ledger has been told of, and those that their series displaces."""
+    counted = _seats_by_key(one.licence for one in given.values() if not one.is_lost)
+    displaced = _seats_by_key(set_aside)
+    return tuple(
+        _key_view(record, counted.get(record.thumbprint, {}), displaced.get(record.thumbprint, {}), now_ns)
+        for record in records
+    )
+
+
+def _seats_by_key(licences: Iterable[Licence]) -> Mapping[str, Mapping[str, int]]:
+    """By thumbprint, then by product."""
     seats: dict[str, dict[str, int]] = {}
-    for one in given.values():
-        if not one.is_lost:
-            products = seats.setdefault(one.licence.thumbprint, {})
-            products[one.licence.product] = products.get(one.licence.product, 0) + one.licence.seats
-    return tuple(_key_view(record, seats.get(record.thumbprint, {}), now_ns) for record in records)
+    for licence in licences:
+        products = seats.setdefault(licence.thumbprint, {})
+        products[licence.product] = products.get(licence.product, 0) + licence.seats
+    return seats
 
 
-def _key_view(record: KeyRecord, seats: Mapping[str, int], now_ns: int) -> KeyView:
-    is_missing = record.state is KeyState.ABSENT and not record.sentence
+def _key_view(
+    record: KeyRecord, seats: Mapping[str, int], set_aside: Mapping[str, int], now_ns: int
+) -> KeyView:
+    code, sentence = record.code, record.sentence
+    if record.state is KeyState.ABSENT and not sentence:
+        sentence = "a licence names it, but it is not plugged in"
+    elif set_aside and not sentence:
+        code, sentence = "one_per_host", _set_aside_sentence(set_aside)
     return KeyView(
         thumbprint=record.thumbprint,
         state=record.state,
-        code=record.code,
-        sentence="a licence names it, but it is not plugged in" if is_missing else record.sentence,
+        code=code,
+        sentence=sentence,
         description=record.description,
         address=record.address,
         is_emulated=record.is_emulated,
@@ -102,14 +120,20 @@ def _key_view(record: KeyRecord, seats: Mapping[str, int], now_ns: int) -> KeyVi
         proof_count=record.proof_count,
         proof_failure_count=record.failure_count,
         grace_left_ns=record.budget.remaining_ns(now_ns),
+        set_aside=set_aside,
     )
+
+
+def _set_aside_sentence(set_aside: Mapping[str, int]) -> str:
+    seats = ", ".join(f"{count} of {product}" for product, count in sorted(set_aside.items()))
+    return f"seats set aside ({seats}): of its series only the largest key of a host counts; plug it into another host"
 
 
 def licence_views(
     reading: FolderReading,
     records: Mapping[str, KeyRecord],
     book: CapacityBook,
-    set_aside: frozenset[str],
+    set_aside: Mapping[str, str],
     now_unix_s: int,
 ) -> tuple[LicenceView, ...]:
     """All licences of the folder by file name, the refused ones among them."""
@@ -123,7 +147,7 @@ def licence_views(
 
 
 def _licence_state(
-    licence: Licence, record: KeyRecord | None, book: CapacityBook, set_aside: frozenset[str], now_unix_s: int
+    licence: Licence, record: KeyRecord | None, book: CapacityBook, set_aside: Mapping[str, str], now_unix_s: int
 ) -> tuple[LicenceState, str, str]:
     """State, code and sentence of an authentic licence."""
     period = licence.period_at(now_unix_s)
@@ -134,8 +158,8 @@ def _licence_state(
         return LicenceState.REFUSED, "no_room", full
     if given is not None and not given.is_lost:
         return LicenceState.COUNTING, "", ""
-    if licence.digest in set_aside:
-        sentence = "a larger key of this series counts, and its terms allow one key a host; plug it into another host"
+    if larger := set_aside.get(licence.digest):
+        sentence = f"of its series only the largest key of a host counts, which is {larger}; plug this one into another host"
         return LicenceState.SET_ASIDE, "one_per_host", sentence
     if record is None or record.state is KeyState.ABSENT:
         sentence = f"its security key {licence.thumbprint} is not plugged in"

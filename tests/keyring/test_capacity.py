@@ -190,7 +190,7 @@ def test_of_a_series_the_largest_key_counts_with_all_its_licences() -> None:
     bench.at(0)
     assert bench.sink.seats("platform") == 28
     decision = decide(0, NOW_UNIX_S, bench.licences, bench.standings, bench.book.given)
-    assert decision.set_aside == {"digest of b-24"}
+    assert decision.set_aside == {"digest of b-24": "a"}
 
 
 def test_a_larger_key_displaces_the_smaller_first_and_an_equal_one_does_not() -> None:

@@ -394,20 +394,31 @@ def test_a_reload_takes_away_and_adds_what_the_folder_says(
     assert rows["L-2.jwt"].state is LicenceState.COUNTING
 
 
-def test_only_the_largest_key_of_a_series_counts_when_the_terms_say_so(
-    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
+def test_only_the_largest_key_of_a_series_counts_and_the_rest_is_told(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], caplog: pytest.LogCaptureFixture
 ) -> None:
     terms = LicenceTerms(stacking=Stacking.ONE_PER_HOST)
-    licence("small", fleet.create("a").thumbprint, "platform", 5, terms)
-    licence("large", fleet.create("b").thumbprint, "platform", 20, terms)
-    keyring = run()
-    sink.await_seats("platform", 20)
-    assert {row.licence_id: row.state for row in keyring.views().licences} == {
-        "small": LicenceState.SET_ASIDE,
-        "large": LicenceState.COUNTING,
-    }
+    small, large = fleet.create("a").thumbprint, fleet.create("b").thumbprint
+    licence("small", small, "platform", 5, terms)
+    licence("large", large, "platform", 20, terms)
+    with caplog.at_level("WARNING", "broker.keyring"):
+        keyring = run()
+        sink.await_seats("platform", 20)
+    views = keyring.views()
+    rows = {row.licence_id: row for row in views.licences}
+    assert rows["large"].state is LicenceState.COUNTING
+    assert (rows["small"].state, rows["small"].code) == (LicenceState.SET_ASIDE, "one_per_host")
+    assert large in rows["small"].sentence
+    keys = {shown.thumbprint: shown for shown in views.keys}
+    assert (keys[small].seats, keys[small].set_aside, keys[small].code) == ({}, {"platform": 5}, "one_per_host")
+    assert "5 of platform" in keys[small].sentence
+    assert (keys[large].seats, keys[large].set_aside, keys[large].sentence) == ({"platform": 20}, {}, "")
+    said = [vars(record)["facts"] for record in caplog.records if record.message.startswith("licence set aside")]
+    assert [(one["licence"], one["seats"], one["counts_instead"]) for one in said] == [("small", 5, large)]
     fleet.unplug("b")
     sink.await_seats("platform", 5)
+    keys = {shown.thumbprint: shown for shown in keyring.views().keys}
+    assert (keys[small].set_aside, keys[small].sentence) == ({}, "")
 
 
 def test_a_product_without_room_for_its_pool_is_named_and_the_rest_goes_on(
