@@ -1,4 +1,4 @@
-"""`usher vendor`: a vendor's own work, offline: make a key pair, issue licences, inspect one."""
+"""`usher vendor`: a vendor's own work, offline: make a key pair, issue licences, revoke them, inspect a document."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from broker.licence import (
     Licence,
     LicenceTerms,
     Refusal,
+    RevocationList,
     TrustFile,
     Vendor,
     VendorError,
@@ -26,9 +27,11 @@ from broker.licence import (
     inspect_licence,
     issue_licence,
     load_vendor,
+    revoke_licences,
 )
-from broker.licence.bounds import DOCUMENT_SIZE_MAX, SEATS_MAX, SEATS_MIN
+from broker.licence.bounds import REVOCATION_LIST_SIZE_MAX, SEATS_MAX, SEATS_MIN
 from broker.licence.refusal import Refused
+from broker.licence.revoke import own_list_path
 from broker.licence.terms import parse_terms
 
 DAY = datetime.timedelta(days=1)
@@ -106,19 +109,42 @@ def issue(
 
 
 @vendor.command()
+@click.argument("directory", type=DIRECTORY)
+@click.argument("licence_ids", metavar="LICENCE...", nargs=-1, required=True)
+@click.option("--out", type=FILE, help="Write the list there too, to be given to customers.")
+@json_option
+def revoke(directory: Path, licence_ids: tuple[str, ...], out: Path | None, is_json: bool) -> None:
+    """Take back licences by their ids: the vendor in DIRECTORY signs a new list of all that it ever revoked.
+
+    Brokers obey the list with the highest number from the moment it lies in their licence folder and they reload.
+    """
+    signer = load_vendor(directory)
+    made = revoke_licences(signer, licence_ids, int(time.time()))
+    path = own_list_path(signer)
+    if out is not None:
+        out.write_bytes(path.read_bytes())
+    if is_json:
+        print_json({"vendor": made.vendor, "number": made.number, "revoked": sorted(made.revoked), "file": str(out or path)})
+        return
+    say(f"List {made.number} of {made.vendor} revokes {len(made.revoked)} licences: {out or path}.")
+    say("Give it to customers: it belongs into the broker's licence folder under a name that ends with .revocations.")
+
+
+@vendor.command()
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--trust", type=FILE, multiple=True, help="Trust files to judge it by (repeatable).")
 @json_option
 def inspect(file: Path, trust: tuple[Path, ...], is_json: bool) -> int:
-    """Show everything that the licence in FILE says, and whether it would count. FILE may be - for standard input.
+    """Show everything that the licence or revocation list in FILE says, and whether it would count. FILE may be - for
+    standard input.
 
     Ends with 4 if it would not count now.
     """
     document = _read(file)
     inspection = inspect_licence(document, TrustFile.load(*trust), int(time.time()))
     verdict = inspection.verdict
-    is_accepted = isinstance(verdict, Licence)
-    sentence = "it would count" if is_accepted else verdict.sentence if isinstance(verdict, Refusal) else ""
+    is_accepted = not isinstance(verdict, Refusal)
+    sentence = _judgement(verdict)
     if is_json:
         reason = verdict.reason.value if isinstance(verdict, Refusal) else None
         said = {"header": dict(inspection.header), "claims": dict(inspection.claims)}
@@ -128,6 +154,14 @@ def inspect(file: Path, trust: tuple[Path, ...], is_json: bool) -> int:
         print_table(("Claim", "Says"), rows, empty="Nothing in it can be read.")
         say(("Accepted: " if is_accepted else "Refused: ") + sentence, style="green" if is_accepted else "red")
     return ExitCode.DONE if is_accepted else ExitCode.CONFIG
+
+
+def _judgement(verdict: Licence | RevocationList | Refusal) -> str:
+    if isinstance(verdict, Refusal):
+        return verdict.sentence
+    if isinstance(verdict, RevocationList):
+        return f"list {verdict.number} of {verdict.vendor} would revoke {len(verdict.revoked)} licences"
+    return "it would count"
 
 
 def _deliver(document: str, out: Path | None, licence_id: str, signer: Vendor, is_json: bool) -> None:
@@ -177,9 +211,9 @@ def _midnight(day: datetime.datetime) -> int:
 
 def _read(file: Path) -> bytes:
     if str(file) == "-":
-        return sys.stdin.buffer.read(DOCUMENT_SIZE_MAX + 1)
+        return sys.stdin.buffer.read(REVOCATION_LIST_SIZE_MAX + 1)
     with file.open("rb") as opened:
-        return opened.read(DOCUMENT_SIZE_MAX + 1)
+        return opened.read(REVOCATION_LIST_SIZE_MAX + 1)
 
 
 def _shown(name: str, value: Any) -> str:

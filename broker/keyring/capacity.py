@@ -98,8 +98,9 @@ def decide(
     licences: Iterable[Licence],
     standings: Mapping[str, KeyStanding],
     given: Mapping[str, Given],
+    revoked: frozenset[str] = frozenset(),
 ) -> Decision:
-    """What to tell the ledger now. `standings` is by thumbprint, `given` by a licence's digest."""
+    """What to tell the ledger now. `standings` is by thumbprint, `given` by a licence's digest; `revoked` are digests."""
     accepted = {licence.digest: licence for licence in licences}
     live = {
         digest: licence
@@ -110,7 +111,7 @@ def decide(
     set_aside = _displaced(live, given)
     wanted = {digest: licence for digest, licence in live.items() if digest not in set_aside}
     proofs = _proofs(wanted, standings, given)
-    losses = _losses(now_ns, now_unix_s, wanted, accepted, standings, given)
+    losses = _losses(now_ns, now_unix_s, wanted, accepted, standings, given, revoked)
     early = [loss for loss in losses if loss.licence.terms.stacking is Stacking.ONE_PER_HOST]
     late = [loss for loss in losses if loss.licence.terms.stacking is not Stacking.ONE_PER_HOST]
     removals = [
@@ -159,6 +160,7 @@ def _losses(
     accepted: Mapping[str, Licence],
     standings: Mapping[str, KeyStanding],
     given: Mapping[str, Given],
+    revoked: frozenset[str],
 ) -> list[LoseSource]:
     """A command for each licence that was given and no longer counts."""
     commands = []
@@ -166,7 +168,9 @@ def _losses(
         if digest in wanted or told.is_lost:
             continue
         standing = standings.get(told.licence.thumbprint)
-        if digest not in accepted:
+        if digest in revoked:
+            cause = EndReason.LICENCE_ENDED
+        elif digest not in accepted:
             cause = EndReason.POLICY_CHANGED
         elif told.licence.period_at(now_unix_s) is not Period.VALID:
             cause = EndReason.LICENCE_ENDED

@@ -128,7 +128,8 @@ class Keyring:
         """Reads the licence folder again, with another trust file if one is given. Seats follow at once."""
         with self._lock:
             trust = trust or self._trust
-        reading = self._folder.read(trust)
+            known = self._reading.revocations
+        reading = self._folder.read(trust, known)
         with self._lock:
             self._trust = trust
             self._take(reading, is_starting=False)
@@ -177,6 +178,7 @@ class Keyring:
         return [one for one in self._reading.accepted if one.digest in self._decision.set_aside]
 
     def _take(self, reading: FolderReading, *, is_starting: bool) -> None:
+        _log_lists(self._reading, reading)
         self._reading = reading
         self._core.licensed(licence.thumbprint for licence in reading.accepted)
         self._book.declare(reading.accepted, is_starting=is_starting)
@@ -196,7 +198,10 @@ class Keyring:
             self._core.is_capacity_changed = False
             standings = self._core.standings(now_ns)
             before = self._decision.set_aside
-            self._decision = decide(now_ns, now_unix_s, self._reading.accepted, standings, self._book.given)
+            reading = self._reading
+            self._decision = decide(
+                now_ns, now_unix_s, reading.accepted, standings, self._book.given, reading.revoked
+            )
             self._book.apply(self._decision.commands)
             self._log_set_aside(before)
         self._end_starting(now_ns)
@@ -357,6 +362,14 @@ def _fault_of(error: Exception) -> Fault:
     if isinstance(error, HwkeyError):
         return Fault(FaultKind.UNANSWERED, error.code, str(error))
     return Fault(FaultKind.UNANSWERED, "defect", f"the driver failed: {error!r}")
+
+
+def _log_lists(before: FolderReading, after: FolderReading) -> None:
+    known = {one.digest for one in before.revocations.lists}
+    for one in after.revocations.lists:
+        if one.digest not in known:
+            details = {"vendor": one.vendor, "number": one.number, "revoked": len(one.revoked), "file": one.file}
+            _log.info("revocation list read", extra={"facts": details})
 
 
 def _log_change(change: KeyChange) -> None:

@@ -9,6 +9,8 @@ from broker.licence.folder import FolderReading, LicenceFolder, judge
 from broker.licence.inspection import Inspection, inspect_licence
 from broker.licence.issue import Vendor, create_vendor, issue_licence, load_vendor
 from broker.licence.refusal import Refusal, RefusalReason
+from broker.licence.revocation import RevocationList, Revocations, read_revocations
+from broker.licence.revoke import issue_revocations, revoke_licences
 from broker.licence.terms import LicenceTerms, Stacking
 from broker.licence.trust import TrustEntry, TrustFile
 
@@ -22,6 +24,8 @@ __all__ = [
     "Period",
     "Refusal",
     "RefusalReason",
+    "RevocationList",
+    "Revocations",
     "Stacking",
     "TrustEntry",
     "TrustFile",
@@ -32,9 +36,12 @@ __all__ = [
     "in_period",
     "inspect_licence",
     "issue_licence",
+    "issue_revocations",
     "judge",
     "load_vendor",
     "period_sentence",
     "read_licence",
+    "read_revocations",
+    "revoke_licences",
     "verify",
 ]

@@ -12,6 +12,11 @@ TRUST_FILE_SIZE_MAX: Final = 256 * 1024
 TRUST_ENTRY_COUNT_MAX: Final = 1_000
 # A folder is read as a whole into memory: 4,096 files of 16 KiB are 64 MiB at the very worst.
 FOLDER_FILE_COUNT_MAX: Final = 4_096
+# Five thousand ids of 64 letters are 436 KiB in base64url; of such files 32 MiB are read at the worst.
+REVOKED_COUNT_MAX: Final = 5_000
+REVOCATION_LIST_SIZE_MAX: Final = 512 * 1024
+REVOCATION_FILE_COUNT_MAX: Final = 64
+REVOCATION_NUMBER_MAX: Final = 2**53 - 1
 
 SEATS_MIN: Final = 1
 SEATS_MAX: Final = 65_000

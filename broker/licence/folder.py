@@ -5,6 +5,8 @@ at the end, so a half-written licence is not seen. A reading never raises, whate
 One licence id of a vendor counts once (`semantics.md` 32): an exact copy of a licence is refused in favour of the first
 file by name, and two different bodies under one id are both refused. For that a body counts as soon as a trusted vendor
 signed it, even if it is then refused for what it says; a forgery without a signature cannot push a licence out.
+Files named `*.revocations` are the vendors' revocation lists (`revocation.py`); a list that was seen counts on, also
+when its file is gone, as long as the caller passes on what the last reading knew.
 `judge` is pure; `LicenceFolder.read` does the reading, from any thread.
 """
 
@@ -16,19 +18,35 @@ from pathlib import Path
 from typing import Final
 
 from broker.licence import bounds
+from broker.licence.compact import LICENCE_SUFFIX, REVOCATION_LIST_SUFFIX
 from broker.licence.document import Authorship, Examination, Licence, examine
 from broker.licence.refusal import Refusal, RefusalReason
+from broker.licence.revocation import RevocationList, Revocations, read_revocations, refused_as_revoked
 from broker.licence.trust import TrustFile
 
-LICENCE_SUFFIX: Final = ".jwt"
+_NOTHING_REVOKED: Final = Revocations()
 
 
 @dataclass(frozen=True, slots=True)
 class FolderReading:
-    """What a folder holds, both by file name. Periods are not judged: see `Licence.period_at`."""
+    """What a folder holds, by file name. Periods are not judged: see `Licence.period_at`.
+
+    `revocations` are for the next reading; `revoked` holds the digests of licences that are good but for them.
+    """
 
     accepted: tuple[Licence, ...] = ()
     refused: tuple[Refusal, ...] = ()
+    revocations: Revocations = _NOTHING_REVOKED
+    revoked: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The files of a folder, read but not judged."""
+
+    documents: tuple[tuple[str, bytes], ...]
+    lists: tuple[tuple[str, bytes], ...]
+    unread: tuple[Refusal, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,39 +55,77 @@ class LicenceFolder:
 
     path: Path
 
-    def read(self, trust: TrustFile) -> FolderReading:
-        """All licences in the folder, and why each other document is none. Never raises."""
-        documents: list[tuple[str, bytes]] = []
-        unread: list[Refusal] = []
+    def read(self, trust: TrustFile, known: Revocations = _NOTHING_REVOKED) -> FolderReading:
+        """All licences in the folder, and why each other document is none. `known`: what earlier readings knew of
+        revocations. Never raises."""
         try:
-            names = sorted(name for name in os.listdir(self.path) if _is_licence_name(name))
+            names = sorted(os.listdir(self.path))
         except OSError as error:
             sentence = f"the licence folder {self.path} cannot be read: {error.strerror}; create it or correct its path"
-            return FolderReading(refused=(Refusal(RefusalReason.UNREADABLE, sentence),))
-        for name in names[: bounds.FOLDER_FILE_COUNT_MAX]:
-            found = _read_file(self.path / name)
+            return FolderReading(refused=(Refusal(RefusalReason.UNREADABLE, sentence),), revocations=known)
+        documents, unread = self._files(names, LICENCE_SUFFIX, bounds.DOCUMENT_SIZE_MAX, bounds.FOLDER_FILE_COUNT_MAX)
+        lists, unread_lists = self._files(
+            names,
+            REVOCATION_LIST_SUFFIX,
+            bounds.REVOCATION_LIST_SIZE_MAX,
+            bounds.REVOCATION_FILE_COUNT_MAX,
+        )
+        revocations, complaints = _join(lists, trust, known)
+        reading = judge(documents, trust, revocations)
+        refused = _by_file((*reading.refused, *unread, *unread_lists, *complaints))
+        return FolderReading(reading.accepted, refused, revocations, reading.revoked)
+
+    def _files(
+        self, names: Sequence[str], suffix: str, size_max: int, count_max: int
+    ) -> tuple[list[tuple[str, bytes]], list[Refusal]]:
+        """The files of one kind by the names to show, and why others cannot be read."""
+        chosen = [name for name in names if name.endswith(suffix) and not name.startswith(".")]
+        files: list[tuple[str, bytes]] = []
+        unread = _too_many(chosen[count_max:], count_max)
+        for name in chosen[:count_max]:
+            found = _read_file(self.path / name, size_max)
             if isinstance(found, Refusal):
                 unread.append(found)
             else:
-                documents.append((_shown(name), found))
-        unread += _too_many(names)
-        reading = judge(documents, trust)
-        return FolderReading(reading.accepted, _by_file((*reading.refused, *unread)))
+                files.append((_shown(name), found))
+        return files, unread
 
 
-def judge(documents: Iterable[tuple[str, bytes]], trust: TrustFile) -> FolderReading:
-    """The licences among named documents, of which no two share an id."""
+def judge(
+    documents: Iterable[tuple[str, bytes]], trust: TrustFile, revocations: Revocations = _NOTHING_REVOKED
+) -> FolderReading:
+    """The licences among named documents, of which no two share an id and none is revoked."""
     examined = [(file, examine(document, trust)) for file, document in sorted(documents)]
     bodies = _bodies(examined)
     accepted: list[Licence] = []
     refused: list[Refusal] = []
+    revoked: set[str] = set()
     for file, examination in examined:
-        verdict = _beside_others(file, examination, bodies)
-        if isinstance(verdict, Refusal):
-            refused.append(replace(verdict, file=file))
-        else:
+        verdict = _beside_others(file, examination, bodies, revocations)
+        if isinstance(verdict, Licence):
             accepted.append(replace(verdict, file=file))
-    return FolderReading(tuple(accepted), _by_file(refused))
+            continue
+        refused.append(replace(verdict, file=file))
+        if verdict.reason is RefusalReason.REVOKED and examination.authorship:
+            revoked.add(examination.authorship.digest)
+    return FolderReading(tuple(accepted), _by_file(refused), revocations, frozenset(revoked))
+
+
+def _join(
+    files: Iterable[tuple[str, bytes]], trust: TrustFile, known: Revocations
+) -> tuple[Revocations, list[Refusal]]:
+    """What is revoked after these lists, and what is wrong with some of them."""
+    found: list[RevocationList] = []
+    complaints: list[Refusal] = []
+    for file, document in files:
+        verdict = read_revocations(document, trust)
+        if isinstance(verdict, Refusal):
+            complaints.append(replace(verdict, file=file))
+        else:
+            found.append(replace(verdict, file=file))
+    revocations = known.joined(found)
+    complaints += [one for one in map(revocations.complaint, found) if one is not None]
+    return revocations, complaints
 
 
 def _bodies(examined: Sequence[tuple[str, Examination]]) -> dict[tuple[str, str], dict[str, list[str]]]:
@@ -84,11 +140,16 @@ def _bodies(examined: Sequence[tuple[str, Examination]]) -> dict[tuple[str, str]
 
 
 def _beside_others(
-    file: str, examination: Examination, bodies: dict[tuple[str, str], dict[str, list[str]]]
+    file: str,
+    examination: Examination,
+    bodies: dict[tuple[str, str], dict[str, list[str]]],
+    revocations: Revocations,
 ) -> Licence | Refusal:
     author = examination.authorship
     if author is None:
         return examination.verdict
+    if isinstance(examination.verdict, Licence) and (by := revocations.naming(examination.verdict)):
+        return refused_as_revoked(examination.verdict, by)
     same_id = bodies[author.vendor, author.licence_id]
     if len(same_id) > 1:
         others = sorted(
@@ -115,35 +176,28 @@ def _refusal(reason: RefusalReason, author: Authorship, examination: Examination
     return Refusal(reason, sentence, "", author.licence_id, author.vendor, examination.verdict.product)
 
 
-def _is_licence_name(name: str) -> bool:
-    return name.endswith(LICENCE_SUFFIX) and not name.startswith(".")
-
-
 def _shown(name: str) -> str:
     """A file name that is safe to print: it may hold anything but a slash."""
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
-def _read_file(path: Path) -> bytes | Refusal:
-    """The bytes of a regular file, one more than a licence may have at most."""
+def _read_file(path: Path, size_max: int) -> bytes | Refusal:
+    """The bytes of a regular file, one more than it may have at most."""
     try:
         # O_NONBLOCK: opening a fifo that somebody left there must not hang.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return Refusal(RefusalReason.UNREADABLE, "it is not a file; remove it", _shown(path.name))
-            return file.read(bounds.DOCUMENT_SIZE_MAX + 1)
+            return file.read(size_max + 1)
     except OSError as error:
         sentence = f"it cannot be read: {error.strerror}; the broker's user needs the right to read it"
         return Refusal(RefusalReason.UNREADABLE, sentence, _shown(path.name))
 
 
-def _too_many(names: Sequence[str]) -> list[Refusal]:
-    sentence = f"the folder holds more than {bounds.FOLDER_FILE_COUNT_MAX} licences, and this one is not read; remove old ones"
-    return [
-        Refusal(RefusalReason.TOO_MANY, sentence, _shown(name))
-        for name in names[bounds.FOLDER_FILE_COUNT_MAX :]
-    ]
+def _too_many(names: Iterable[str], count_max: int) -> list[Refusal]:
+    sentence = f"the folder holds more than {count_max} files of its kind, and this one is not read; remove old ones"
+    return [Refusal(RefusalReason.TOO_MANY, sentence, _shown(name)) for name in names]
 
 
 def _by_file(refusals: Iterable[Refusal]) -> tuple[Refusal, ...]:

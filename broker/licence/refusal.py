@@ -52,6 +52,10 @@ class RefusalReason(StrEnum):
     EXPIRED = "expired"
     ID_CONFLICT = "id_conflict"
     COPY = "copy"
+    REVOKED = "revoked"
+    # Of revocation lists.
+    LIST_OUTDATED = "list_outdated"
+    LIST_CONFLICT = "list_conflict"
 
 
 @dataclass(frozen=True, slots=True)

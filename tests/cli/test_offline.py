@@ -237,6 +237,31 @@ def test_licence_of_somebody_else_is_shown_and_refused(tmp_path: Path) -> None:
     assert done.json["claims"]["product"] == "crm"
 
 
+def test_revoked_licences_are_listed_under_a_number_that_grows(tmp_path: Path) -> None:
+    make_vendor(tmp_path / "v")
+    first = usher("vendor", "revoke", tmp_path / "v", "crm-10-a", "--json").json
+    assert (first["number"], first["revoked"]) == (1, ["crm-10-a"])
+    out = tmp_path / "acme.revocations"
+    done = usher("vendor", "revoke", tmp_path / "v", "crm-10-b", "--out", out)
+    assert "List 2 of Acme revokes 2 licences" in done.out
+    seen = usher("vendor", "inspect", out, "--trust", tmp_path / "v" / "vendor.jwks.json", "--json").json
+    assert (seen["accepted"], seen["claims"]["revoked"]) == (True, ["crm-10-a", "crm-10-b"])
+    assert "list 2 of Acme would revoke 2 licences" in seen["message"]
+    assert usher("vendor", "revoke", tmp_path / "v").code == ExitCode.USAGE
+    assert usher("vendor", "revoke", tmp_path / "v", "no id").code == ExitCode.CONFIG
+
+
+def test_revoked_licence_is_named_by_the_check_of_a_configuration(tmp_path: Path) -> None:
+    make_vendor(tmp_path / "acme")
+    folder = tmp_path / "data" / "licences"
+    folder.mkdir(parents=True)
+    issue(tmp_path / "acme", folder / "l.jwt", "--licence-id", "one")
+    assert usher("vendor", "revoke", tmp_path / "acme", "one", "--out", folder / "acme.revocations").code == 0
+    path = config_file(tmp_path, {"licences": {"trust": "acme/vendor.jwks.json"}})
+    (row,) = usher("config", "check", path, "--json").json["licences"]
+    assert (row["verdict"], row["licence"]) == ("refused: revoked", "one")
+
+
 @pytest.mark.parametrize("text", ["", "rubbish", "a.b.c", "\x1b[31m"])
 def test_rubbish_is_refused_without_a_traceback(tmp_path: Path, text: str) -> None:
     path = tmp_path / "l.jwt"

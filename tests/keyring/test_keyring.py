@@ -19,6 +19,7 @@ from broker.licence import (
     Vendor,
     create_vendor,
     issue_licence,
+    issue_revocations,
 )
 from broker.model.words import EndReason
 from hwkey import BackendMissing, CardAbsent, KeyBus, KeyPort, SecurityKey, Waits
@@ -392,6 +393,26 @@ def test_a_reload_takes_away_and_adds_what_the_folder_says(
     assert rows["junk.jwt"].state is LicenceState.REFUSED
     assert rows["junk.jwt"].code == "malformed"
     assert rows["L-2.jwt"].state is LicenceState.COUNTING
+
+
+def test_a_revoked_licence_counts_no_more_from_the_reload_on_and_stays_revoked(
+    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], folder: LicenceFolder, vendor: Vendor
+) -> None:
+    thumbprint = fleet.create("a").thumbprint
+    licence("L-1", thumbprint, "platform", 5)
+    licence("L-2", thumbprint, "platform", 10)
+    keyring = run()
+    assert sink.seats("platform") == 15
+    path = folder.path / "acme.revocations"
+    path.write_text(issue_revocations(vendor, number=1, revoked=["L-1"], issued_unix_s=NOW_UNIX_S))
+    keyring.reload()
+    assert sink.seats("platform") == 10
+    assert sink.causes() == [EndReason.LICENCE_ENDED]
+    (row,) = [row for row in keyring.views().licences if row.licence_id == "L-1"]
+    assert (row.state, row.code, row.file) == (LicenceState.REFUSED, "revoked", "L-1.jwt")
+    path.unlink()
+    keyring.reload()
+    assert sink.seats("platform") == 10, "a list that was seen is not undone by taking it away"
 
 
 def test_only_the_largest_key_of_a_series_counts_and_the_rest_is_told(
