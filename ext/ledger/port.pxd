@@ -34,7 +34,8 @@ ctypedef void (*port_product_standing_fn)(
 ) noexcept nogil
 
 cdef struct LedgerPort:
-    uint32_t version                # PORT_VERSION, asserted by who takes it
+    uint32_t version                # PORT_VERSION and
+    uint32_t state_size             # sizeof(State): looked at by who takes it, so that units of different builds do not meet
     State* state                    # products, broker id, secret, renew grace: what does not change, or only grows
     void* mutex
     port_execute_fn execute
@@ -45,7 +46,7 @@ cdef struct LedgerPort:
 
 cdef extern from *:
     """
-    #define USHER_PORT_VERSION 1
+    #define USHER_PORT_VERSION 2
     #define USHER_PORT_NAME "broker._ledger.port"
     """
     const unsigned int PORT_VERSION "USHER_PORT_VERSION"

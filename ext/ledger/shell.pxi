@@ -118,6 +118,7 @@ cdef class Ledger:
 
     cdef _connect(self):
         self.entry.version = PORT_VERSION
+        self.entry.state_size = sizeof(State)
         self.entry.state = self.state
         self.entry.mutex = &self.mutex
         self.entry.execute = port_execute

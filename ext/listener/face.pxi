@@ -34,8 +34,8 @@ cdef class Listener:
         self.ledger_port = ledger.port()
         self.context = tls
         self.shared.port = <const LedgerPort*>PyCapsule_GetPointer(self.ledger_port, PORT_NAME)
-        if self.shared.port.version != PORT_VERSION:
-            raise ValueError(f"the ledger's port has version {self.shared.port.version}, not {PORT_VERSION}: build them together")
+        if self.shared.port.version != PORT_VERSION or self.shared.port.state_size != sizeof(State):
+            raise ValueError("broker._ledger and broker._listener are of different builds: run `make build`")
         self.shared.tls = &tls.context if tls is not None else NULL
         self.shared.listening_fd = <int>_within("listening_fd", listening_fd, 0, 2**31 - 1)
         self.shared.settings.connections_max = <uint32_t>_within("connections_max", connections_max, 1, CONNECTIONS_CEILING)
