@@ -26,7 +26,7 @@ from loadtests.bench.broker import GRPCIO, NATIVE
 from loadtests.bench.client import Pace
 from loadtests.bench.ledger import measure_ledger
 from loadtests.bench.parts import Bench, Finding
-from loadtests.bench.processors import QUIET_LOAD, machine, places
+from loadtests.bench.processors import QUIET_SHARE, machine, places
 from loadtests.bench.questions import gil, h2load, idle, peers, sessions, threads, tls
 from loadtests.bench.report import as_json, show_finding, write_json
 from loadtests.bench.servers import ServerFailed
@@ -85,8 +85,8 @@ def main(
     plane = data_plane or data_plane_here()
     console.print(f"data plane {plane}; {places().text}; {pace.rounds} rounds of {pace.seconds:g} s")
     described = machine() | {"data_plane": plane, "is_short": is_short}
-    if described["load_before"] > QUIET_LOAD:
-        console.print(f"[yellow]This machine is busy (load {described['load_before']}): rates and latencies will say little.[/]")
+    if described["busy_before"] > QUIET_SHARE:
+        console.print(f"[yellow]Others are at work here ({described['busy_before']:.0%} busy): rates and latencies will say little.[/]")
     try:
         findings = run_parts(console, pace, plane, wanted, is_short)
     except ServerFailed as error:

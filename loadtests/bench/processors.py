@@ -66,8 +66,24 @@ def anonymous_size(pid: int | str = "self") -> int:
     raise RuntimeError(f"/proc/{pid}/smaps_rollup has no line 'Anonymous:'")
 
 
-QUIET_LOAD = 0.5
-"""Runnable processes over the last minute, above which somebody else is at work."""
+QUIET_SHARE = 0.05
+"""Of all processors; what is busy beyond it before we begin is somebody else at work."""
+LOOK_S = 1.0
+
+
+def busy_share(look_s: float = LOOK_S) -> float:
+    """The part of all processors that is busy now."""
+    before = processor_ticks()
+    time.sleep(look_s)
+    busy, total = (after - old for old, after in zip(before, processor_ticks(), strict=True))
+    return busy / total if total else 0.0
+
+
+def processor_ticks() -> tuple[int, int]:
+    """(busy, all) of all processors since the machine started; waiting for a disk is not busy."""
+    user, nice, system, idle, waiting, *rest = (int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    busy = user + nice + system + sum(rest)
+    return busy, busy + idle + waiting
 
 
 def machine() -> dict[str, Any]:
@@ -80,5 +96,5 @@ def machine() -> dict[str, Any]:
         "processor": names[0] if names else "unknown",
         "python": platform.python_version(),
         "places": places().text,
-        "load_before": round(os.getloadavg()[0], 2),
+        "busy_before": round(busy_share(), 3),
     }

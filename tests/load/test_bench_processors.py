@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from loadtests.bench.processors import anonymous_size, machine, places, process_cpu_ns, running_on
+from loadtests.bench.processors import (
+    anonymous_size,
+    busy_share,
+    machine,
+    places,
+    process_cpu_ns,
+    processor_ticks,
+    running_on,
+)
 
 CHILD = """
 import sys, threading, time
@@ -118,3 +127,13 @@ def test_server_and_client_have_a_processor_each_where_there_are_two() -> None:
     assert (found.server is None) == (len(os.sched_getaffinity(0)) < 2)
     assert found.server is None or found.server != found.client
     assert machine()["places"] == found.text
+
+
+def test_a_machine_at_work_is_busy_and_its_share_is_a_part_of_the_whole() -> None:
+    before = processor_ticks()
+    end = time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    after = processor_ticks()
+    assert after[0] - before[0] >= 0.05 * os.sysconf("SC_CLK_TCK")
+    assert 0.0 <= busy_share(0.05) <= 1.0
