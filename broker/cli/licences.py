@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
@@ -40,6 +41,7 @@ def _json(one: admin_pb2.Licence) -> dict[str, Any]:
         "file": one.source,
         "not_before": instant(one.not_before),
         "expiry": instant(one.expiry),
+        "ends_in_s": one.expiry.seconds - int(time.time()) if one.HasField("expiry") else None,
         "emulated": one.emulated,
         "terms": one.terms,
     }

@@ -22,13 +22,14 @@ from typing import Final
 from broker.keyring.book import CapacityBook
 from broker.keyring.capacity import Decision, decide
 from broker.keyring.core import KeyChange, KeyringCore, WorkKind
+from broker.keyring.periods import NoticeKind, PeriodNotice, PeriodNotices, left_in_words
 from broker.keyring.records import Attachment, Fault, FaultKind, Identity
 from broker.keyring.settings import KeyringSettings
 from broker.keyring.sink import CapacitySink
 from broker.keyring.states import KeyState
 from broker.keyring.views import KeyringViews, key_views, licence_views
 from broker.keyring.wall import WallMark
-from broker.licence import FolderReading, Licence, LicenceFolder, TrustFile
+from broker.licence import FolderReading, Licence, LicenceFolder, TrustFile, day
 from hwkey import NONCE_SIZE, CardAbsent, HwkeyError, KeyBus, KeyPort, ProofRejected, SecurityKey, Unplugged
 
 _log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Keyring:
         self._core = KeyringCore(settings, surroundings.jitter)
         self._book = CapacityBook(sink, settings.source_count_max)
         self._wall = WallMark()
+        self._periods = PeriodNotices(settings.ending_warnings_s)
         self._reading = FolderReading()
         self._decision = Decision((), {}, 0, 0)
         self._workers: dict[int, _Worker] = {}
@@ -165,7 +167,12 @@ class Keyring:
             return KeyringViews(
                 keys=key_views(records, self._book.given, self._set_aside(), now_ns),
                 licences=licence_views(
-                    self._reading, named, self._book, self._decision.set_aside, now_unix_s
+                    self._reading,
+                    named,
+                    self._book,
+                    self._decision.set_aside,
+                    now_unix_s,
+                    max(self._settings.ending_warnings_s, default=0),
                 ),
                 is_starting=self.is_starting,
                 is_clock_suspect=self._wall.is_suspect,
@@ -180,6 +187,7 @@ class Keyring:
     def _take(self, reading: FolderReading, *, is_starting: bool) -> None:
         _log_lists(self._reading, reading)
         self._reading = reading
+        self._periods.forget_others(reading.accepted)
         self._core.licensed(licence.thumbprint for licence in reading.accepted)
         self._book.declare(reading.accepted, is_starting=is_starting)
         for refusal in reading.refused:
@@ -193,6 +201,8 @@ class Keyring:
         for change in self._core.changes:
             _log_change(change)
         self._core.changes.clear()
+        for notice in self._periods.due(self._reading.accepted, now_unix_s):
+            _log_notice(notice)
         stands = now_ns < self._decision.stands_until_ns and now_unix_s < self._decision.stands_until_unix_s
         if self._core.is_capacity_changed or not stands:
             self._core.is_capacity_changed = False
@@ -370,6 +380,18 @@ def _log_lists(before: FolderReading, after: FolderReading) -> None:
         if one.digest not in known:
             details = {"vendor": one.vendor, "number": one.number, "revoked": len(one.revoked), "file": one.file}
             _log.info("revocation list read", extra={"facts": details})
+
+
+def _log_notice(notice: PeriodNotice) -> None:
+    licence = notice.licence
+    details = {"licence": licence.licence_id, "product": licence.product, "seats": licence.seats}
+    details |= {"vendor": licence.vendor, "until": day(licence.expires_unix_s) if licence.expires_unix_s else "no end"}
+    if notice.kind is NoticeKind.BEGUN:
+        _log.info("licence begins to count", extra={"facts": details})
+    elif notice.kind is NoticeKind.ENDED:
+        _log.warning("licence has ended", extra={"facts": details})
+    else:
+        _log.warning("licence ends soon", extra={"facts": details | {"left": left_in_words(notice.left_s)}})
 
 
 def _log_change(change: KeyChange) -> None:

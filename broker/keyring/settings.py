@@ -31,6 +31,8 @@ class KeyringSettings:
     starting_ns_max: int = 30 * _S
     attachment_count_max: int = 256
     source_count_max: int = 4096
+    # How long before a licence's end an admin is warned, in seconds of wall time.
+    ending_warnings_s: tuple[int, ...] = (30 * 86_400, 7 * 86_400, 86_400)
 
     def __post_init__(self) -> None:
         if not 0 < self.reproof_ns_min <= self.reproof_ns_max < self.proof_ttl_ns:

@@ -4,12 +4,13 @@ Every row says why: `code` is a constant word, fit for a metric label, `sentence
 nanoseconds, instants in seconds since 1970.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from broker.keyring.book import CapacityBook
 from broker.keyring.capacity import Given, may_stand_behind
+from broker.keyring.periods import ends_soon_sentence
 from broker.keyring.records import KeyRecord
 from broker.keyring.states import COUNTING_STATES, KeyState
 from broker.licence import FolderReading, Licence, Period, Refusal, period_sentence
@@ -64,6 +65,8 @@ class LicenceView:
     is_test: bool
     terms: str
     customer: str
+    ends_in_s: int | None = None  # below zero once it has ended; None for one without an end
+    is_ending: bool = False  # an admin is being warned that its end is near
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +138,15 @@ def licence_views(
     book: CapacityBook,
     set_aside: Mapping[str, str],
     now_unix_s: int,
+    warned_s: int,
 ) -> tuple[LicenceView, ...]:
-    """All licences of the folder by file name, the refused ones among them."""
+    """All licences of the folder by file name, the refused ones among them. The end of one is near from `warned_s` on."""
 
-    def judged(licence: Licence) -> tuple[LicenceState, str, str]:
-        return _licence_state(licence, records.get(licence.thumbprint), book, set_aside, now_unix_s)
+    def view(licence: Licence) -> LicenceView:
+        judged = _licence_state(licence, records.get(licence.thumbprint), book, set_aside, now_unix_s)
+        return _with_end(_licence_view(licence, *judged), licence, now_unix_s, warned_s)
 
-    rows = [_licence_view(licence, judged) for licence in reading.accepted]
+    rows = [view(licence) for licence in reading.accepted]
     rows += [_refused_view(refusal) for refusal in reading.refused]
     return tuple(sorted(rows, key=lambda row: row.file))
 
@@ -174,10 +179,19 @@ def _licence_state(
     return LicenceState.KEY_ABSENT, f"key_{record.state}", f"its security key is {record.state}{why}"
 
 
-def _licence_view(
-    licence: Licence, judged: Callable[[Licence], tuple[LicenceState, str, str]]
-) -> LicenceView:
-    state, code, sentence = judged(licence)
+def _with_end(view: LicenceView, licence: Licence, now_unix_s: int, warned_s: int) -> LicenceView:
+    """The same view, and how near its end is; where nothing worse is to be said, that."""
+    if licence.expires_unix_s is None:
+        return view
+    ends_in_s = licence.expires_unix_s - now_unix_s
+    is_ending = licence.period_at(now_unix_s) is Period.VALID and ends_in_s <= warned_s
+    view = replace(view, ends_in_s=ends_in_s, is_ending=is_ending)
+    if not is_ending or view.code:
+        return view
+    return replace(view, code="ends_soon", sentence=ends_soon_sentence(licence, licence.expires_unix_s, now_unix_s))
+
+
+def _licence_view(licence: Licence, state: LicenceState, code: str, sentence: str) -> LicenceView:
     return LicenceView(
         licence_id=licence.licence_id,
         vendor=licence.vendor,

@@ -3,7 +3,7 @@
 Start at `document.py` (what a licence is), then `trust.py` (whom we believe) and `folder.py` (all of them together).
 """
 
-from broker.licence.document import Licence, Period, in_period, period_sentence, read_licence, verify
+from broker.licence.document import Licence, Period, day, in_period, period_sentence, read_licence, verify
 from broker.licence.errors import LicenceError, TrustFileError, VendorError
 from broker.licence.folder import FolderReading, LicenceFolder, judge
 from broker.licence.inspection import Inspection, inspect_licence
@@ -33,6 +33,7 @@ __all__ = [
     "Vendor",
     "VendorError",
     "create_vendor",
+    "day",
     "in_period",
     "inspect_licence",
     "issue_licence",

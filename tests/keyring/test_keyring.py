@@ -377,6 +377,29 @@ def test_a_licence_ends_and_another_begins_by_the_wall_clock(
     assert {row.licence_id: row.state for row in keyring.views().licences}["old"] is LicenceState.EXPIRED
 
 
+def test_an_end_that_is_near_is_warned_of_in_the_view_and_in_the_log(
+    fleet: TokenFleet, licence: Put, run: Callable[..., Keyring], wall: WallClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    thumbprint = fleet.create("a").thumbprint
+    licence("near", thumbprint, "platform", 5, expires_unix_s=NOW_UNIX_S + 20 * 86_400)
+    licence("far", thumbprint, "platform", 5, expires_unix_s=NOW_UNIX_S + 40 * 86_400)
+    licence("for-ever", thumbprint, "platform", 5)
+    with caplog.at_level("WARNING", "broker.keyring"):
+        keyring = run()
+        rows = {row.licence_id: row for row in keyring.views().licences}
+        assert {row.state for row in rows.values()} == {LicenceState.COUNTING}
+        assert (rows["near"].code, rows["near"].is_ending, rows["near"].ends_in_s) == ("ends_soon", True, 20 * 86_400)
+        assert "in 20 days; get a new one from Acme" in rows["near"].sentence
+        assert (rows["far"].code, rows["far"].sentence, rows["far"].is_ending) == ("", "", False)
+        assert rows["for-ever"].ends_in_s is None
+        said = [vars(record)["facts"] for record in caplog.records if record.message == "licence ends soon"]
+        assert [(one["licence"], one["left"]) for one in said] == [("near", "20 days")]
+        wall.unix_s = NOW_UNIX_S + 20 * 86_400
+        until(lambda: "licence has ended" in caplog.messages, "the end to be logged")
+    row = next(row for row in keyring.views().licences if row.licence_id == "near")
+    assert (row.state, row.is_ending, row.ends_in_s) == (LicenceState.EXPIRED, False, 0)
+
+
 def test_a_reload_takes_away_and_adds_what_the_folder_says(
     fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], folder: LicenceFolder
 ) -> None:
