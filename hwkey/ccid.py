@@ -72,6 +72,7 @@ class SlotError(IntEnum):
     COMMAND_NOT_SUPPORTED = 0x00
     BAD_LENGTH = 0x01
     BAD_SLOT = 0x05
+    BAD_PROTOCOL = 0x07
     HARDWARE = 0xFB
     MUTE = 0xFE
 

@@ -32,10 +32,19 @@ from hwkey.ccid import (
     CommandStatus,
     IccStatus,
     MessageType,
+    SlotError,
     split_message,
     xfr_block,
 )
-from hwkey.errors import CardAbsent, CardFailure, HwkeyError, ProtocolError, Unsupported
+from hwkey.errors import (
+    CardAbsent,
+    CardFailure,
+    CardMute,
+    CardUnpowered,
+    HwkeyError,
+    ProtocolError,
+    Unsupported,
+)
 
 STALE_COUNT_MAX = 10
 EMPTY_READ_COUNT_MAX = 16
@@ -243,7 +252,7 @@ class CcidSlot:
         if message.command_status == CommandStatus.TIME_EXTENSION:
             return self._extend(message.error_code)
         if message.command_status != CommandStatus.DONE:
-            raise _failure(message)
+            raise _failure(message, self.state)
         return self._move(message)
 
     def _extend(self, multiplier: int) -> Read:
@@ -284,7 +293,13 @@ class CcidSlot:
         return _BLOCK_EVENTS.get(message.chain, Event.OTHER)
 
 
-def _failure(message: CcidMessage) -> HwkeyError:
+def _failure(message: CcidMessage, state: State) -> HwkeyError:
     if message.icc_status == IccStatus.ABSENT:
         return CardAbsent()
-    return CardFailure(error_code=message.error_code, icc_status=message.icc_status)
+    kind = CardFailure
+    # Readers say "mute" of a card that has lost its power, too; while it is powered up, mute is what it says.
+    if message.icc_status == IccStatus.INACTIVE and state is not State.POWERING:
+        kind = CardUnpowered
+    elif message.error_code == SlotError.MUTE:
+        kind = CardMute
+    return kind(error_code=message.error_code, icc_status=message.icc_status)

@@ -13,6 +13,7 @@ device address than before, comes back under a higher generation, so an old port
 
 from __future__ import annotations
 
+import errno
 import threading
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,7 +22,7 @@ from hwkey.address import UsbAddress
 from hwkey.ccid_card import CcidCard, Waits
 from hwkey.ccid_descriptor import REFUSAL_SENTENCES
 from hwkey.changes import ChangeCounter
-from hwkey.errors import BackendMissing, Unplugged, located
+from hwkey.errors import BackendMissing, Unplugged, UsbFailure, located
 from hwkey.security_key import KeyDescription, SecurityKey
 from hwkey.usb_transport import (
     CcidInterface,
@@ -157,7 +158,7 @@ class UsbKeyBus:
         if attachment is None or attachment.port.address != port.address:
             raise Unplugged(where=port.usb_path)
         with located(port.usb_path):
-            card = self._open_card(attachment.interface)
+            card = self._open_card_awake(attachment.interface)
         return SecurityKey.open(card, KeyDescription(port.product, port.serial, port.usb_path, port.is_emulated))
 
     def wait_change(self, wait_s: float) -> bool:
@@ -167,6 +168,16 @@ class UsbKeyBus:
     def wake(self) -> None:
         """End a `wait_change` under way at once."""
         self._changes.bump()
+
+    def _open_card_awake(self, interface: CcidInterface) -> CcidCard:
+        """A device that autosuspend has put to sleep fails to open with EIO once; some come back as another device."""
+        try:
+            return self._open_card(interface)
+        except UsbFailure as error:
+            if error.error_number != errno.EIO:
+                raise
+            self._changes.bump()  # whoever watches looks whether its address is still the same
+            return self._open_card(interface)
 
     def _open_card(self, interface: CcidInterface) -> CcidCard:
         link = UsbLink.open(self._backend, interface)

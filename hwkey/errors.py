@@ -4,7 +4,7 @@
 
     HwkeyError
       DeviceError      the key or its reader: Unplugged, NotAnswering, Stalled, ProtocolError,
-                       StatusWordError, CardFailure, CardAbsent, ProofRejected
+                       StatusWordError, CardFailure (CardMute, CardUnpowered), CardAbsent, ProofRejected
       UnfitError       a device that will never do as it is: NotAPivKey, Unsupported
       HostError        this machine: Busy, NotPermitted, BackendMissing, UsbFailure, TokenStoreError
       KeyClosed        the caller used a security key that it had closed
@@ -99,15 +99,50 @@ class StatusWordError(DeviceError):
         self.status_word = status_word
 
 
+# bError, CCID rev. 1.1 table 6.2-2, in words for an admin; 01 to 7F name the byte of the command that is wrong.
+SLOT_ERROR_WORDS: dict[int, str] = {
+    0xFF: "the command was aborted",
+    0xFE: "the card does not answer (mute)",
+    0xFD: "parity errors between reader and card",
+    0xFC: "the card sends faster than the reader takes",
+    0xFB: "hardware error in the reader",
+    0xF8: "the card's answer to reset has a wrong check byte",
+    0xF7: "the card's answer to reset is none",
+    0xF6: "the card's protocol is not supported",
+    0xF5: "the card's class is not supported",
+    0xF4: "procedure byte conflict",
+    0xF3: "deactivated protocol",
+    0xF2: "the reader is busy with its own sequence",
+    0xF0: "the reader waits for a PIN",
+    0xE0: "the reader's slot is busy",
+    0x05: "no such slot",
+    0x00: "command not supported",
+}
+
+
 class CardFailure(DeviceError):
     """The reader reported a failed command. `error_code` is CCID's bError, `icc_status` bmICCStatus."""
 
     code = "card_failure"
 
     def __init__(self, *, error_code: int, icc_status: int, where: str | None = None) -> None:
-        super().__init__(f"the reader reported error {error_code:02X} (card status {icc_status})", where=where)
+        words = SLOT_ERROR_WORDS.get(error_code, "the reader refuses the command")
+        state = {0: "powered", 1: "without power"}.get(icc_status, "of unknown state")
+        super().__init__(f"{words} (error {error_code:02X}, card {state})", where=where)
         self.error_code = error_code
         self.icc_status = icc_status
+
+
+class CardMute(CardFailure):
+    """A card is in the slot and does not answer (bError FE): wrongly inserted, dirty, or no smart card at all."""
+
+    code = "card_mute"
+
+
+class CardUnpowered(CardFailure):
+    """The card has lost its power (bmICCStatus 1): taken out and put back, or powered off by its reader."""
+
+    code = "card_unpowered"
 
 
 class CardAbsent(DeviceError):
@@ -198,7 +233,7 @@ class BackendMissing(HostError):
 
 
 class UsbFailure(HostError):
-    """Any other USB error. `error_number` is errno, or None. EIO on open: scan again and retry once."""
+    """Any other USB error. `error_number` is errno, or None. EIO on open has been tried a second time already."""
 
     code = "usb_failure"
 

@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hwkey.apdu import Card, exchange_over
-from hwkey.errors import HwkeyError, KeyClosed, located
+from hwkey.errors import CardFailure, HwkeyError, KeyClosed, NotAnswering, ProtocolError, Stalled, located
 from hwkey.identity import PublicKey, SigningAlgorithm, algorithm_of, public_key_of, thumbprint_of
 from hwkey.piv import PivApplication
 from hwkey.proof import Challenge, Proof, verify_signature
+
+_DOUBTS = (NotAnswering, Stalled, ProtocolError, CardFailure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,17 @@ class SecurityKey:
     def open(cls, card: Card, description: KeyDescription) -> SecurityKey:
         """Select PIV on a powered card and read who it is; takes the card over, and closes it on any error.
 
-        Raises NotAPivKey, Unsupported or any DeviceError.
+        A card may leave its first command unanswered, or answer an older one, so a doubt costs one reset and one more
+        attempt. Raises NotAPivKey, Unsupported or any DeviceError.
         """
         try:
             with located(description.usb_path):
-                piv = PivApplication(exchange_over(card))
-                piv.select()
-                return cls(card, piv.read_certificate(), description)
+                try:
+                    certificate_der = _identify(card)
+                except _DOUBTS:
+                    card.reset()
+                    certificate_der = _identify(card)
+                return cls(card, certificate_der, description)
         except BaseException:
             card.close()
             raise
@@ -111,3 +117,10 @@ class SecurityKey:
             self._piv = PivApplication(exchange_over(self._card))
             self._piv.select()
             self._is_in_doubt = False
+
+
+def _identify(card: Card) -> bytes:
+    """The certificate of slot 9E, in DER."""
+    piv = PivApplication(exchange_over(card))
+    piv.select()
+    return piv.read_certificate()

@@ -5,8 +5,8 @@
     bus = emulated_bus(fleet)                   a `hwkey.KeyBus`
     fleet.unplug("crm-10"); fleet.plug("crm-10"); token.faults.append(Fault(FaultKind.STALL))
 
-Layers: backend (pyusb) > fleet > device (threads, packets, waits) > reader (CCID) > applet (PIV) > token. The
-last three are pure. They say EMULATED in every string, and only a test vendor licenses them.
+Layers: backend (pyusb) > fleet > device (threads, transfers, waits) > function (packets) > reader (CCID) > applet (PIV)
+> token. From function on they are pure. They say EMULATED in every string, and only a test vendor licenses them.
 """
 
 from hwkey.ccid_card import Waits

@@ -13,7 +13,17 @@ from __future__ import annotations
 from typing import Protocol
 
 from hwkey import tlv
-from hwkey.apdu import CHAINING_BIT, INS_GET_RESPONSE, SW_NOT_FOUND, SW_OK, Command, Response, decode_command
+from hwkey.apdu import (
+    CHAINING_BIT,
+    INS_GET_RESPONSE,
+    SHORT_EXPECTED_SIZE_MAX,
+    SW_NOT_FOUND,
+    SW_OK,
+    Command,
+    Response,
+    decode_command,
+)
+from hwkey.atr import PROTOCOL_T0
 from hwkey.emulated.faults import FaultKind, FaultLayer, FaultScript
 from hwkey.emulated.profile import Profile
 from hwkey.errors import ProtocolError
@@ -155,10 +165,14 @@ class PivApplet:
         return self._hand_out(expected_size_max)
 
     def _hand_out(self, size_max: int) -> Response:
+        if self._profile.card_protocol == PROTOCOL_T0 and 0 < len(self._remainder) < size_max:
+            # T=0 transfers exactly what is asked for, so the card names the size that there is.
+            return Response(b"", 0x6C00 | len(self._remainder))
         part, self._remainder = self._remainder[:size_max], self._remainder[size_max:]
         if not part:
             return Response(b"", SW_CONDITIONS_NOT_SATISFIED)
         return Response(part, self._status_of_remainder())
 
     def _status_of_remainder(self) -> int:
-        return 0x6100 | min(len(self._remainder), 0xFF) if self._remainder else SW_OK
+        size = len(self._remainder)
+        return 0x6100 | (size if size < SHORT_EXPECTED_SIZE_MAX else 0) if size else SW_OK

@@ -17,15 +17,24 @@ from typing import Any, TypeVar
 import usb.backend
 import usb.core
 
-from hwkey.emulated.device import (
+from hwkey.emulated.device import EmulatedDevice, fail
+from hwkey.emulated.fleet import TokenFleet
+from hwkey.emulated.function import ENDPOINT_IN, Setup
+from hwkey.emulated.profile import PACKET_SIZE, PRODUCT_ID, VENDOR_ID
+from hwkey.emulated.usb_descriptors import (
+    ATTRIBUTES_BUS_POWERED,
+    CONFIGURATION_VALUE,
     INDEX_MANUFACTURER,
     INDEX_PRODUCT,
     INDEX_SERIAL,
-    EmulatedDevice,
-    fail,
+    POWER_2MA_COUNT,
+    TYPE_CONFIGURATION,
+    TYPE_DEVICE,
+    TYPE_ENDPOINT,
+    TYPE_INTERFACE,
+    USB_RELEASE,
+    configuration_descriptor,
 )
-from hwkey.emulated.fleet import TokenFleet
-from hwkey.emulated.profile import PACKET_SIZE, PRODUCT_ID, VENDOR_ID, InterfaceSpec
 
 T = TypeVar("T")
 
@@ -41,9 +50,7 @@ LIBUSB_CODES: dict[int, int] = {
     errno.EOVERFLOW: -8,
     errno.EPIPE: -9,
 }
-CONFIGURATION_VALUE = 1
 SPEED_FULL = 2
-ENDPOINT_IN = 0x80
 
 
 class _OpenDevice:
@@ -69,8 +76,8 @@ class EmulatedBackend(usb.backend.IBackend):
     def get_device_descriptor(self, dev: EmulatedDevice) -> SimpleNamespace:
         return SimpleNamespace(
             bLength=18,
-            bDescriptorType=1,
-            bcdUSB=0x0200,
+            bDescriptorType=TYPE_DEVICE,
+            bcdUSB=USB_RELEASE,
             bDeviceClass=0,
             bDeviceSubClass=0,
             bDeviceProtocol=0,
@@ -95,13 +102,13 @@ class EmulatedBackend(usb.backend.IBackend):
         interfaces = dev.token.profile.interfaces
         return SimpleNamespace(
             bLength=9,
-            bDescriptorType=2,
-            wTotalLength=9 + sum(_size_of(interface) for interface in interfaces),
+            bDescriptorType=TYPE_CONFIGURATION,
+            wTotalLength=len(configuration_descriptor(dev.token.profile)),
             bNumInterfaces=len(interfaces),
             bConfigurationValue=CONFIGURATION_VALUE,
             iConfiguration=0,
-            bmAttributes=0x80,
-            bMaxPower=15,
+            bmAttributes=ATTRIBUTES_BUS_POWERED,
+            bMaxPower=POWER_2MA_COUNT,
             extra_descriptors=b"",
         )
 
@@ -112,7 +119,7 @@ class EmulatedBackend(usb.backend.IBackend):
         interface = interfaces[intf]
         return SimpleNamespace(
             bLength=9,
-            bDescriptorType=4,
+            bDescriptorType=TYPE_INTERFACE,
             bInterfaceNumber=interface.number,
             bAlternateSetting=0,
             bNumEndpoints=len(interface.endpoints),
@@ -131,7 +138,7 @@ class EmulatedBackend(usb.backend.IBackend):
             raise IndexError(f"no endpoint {ep}")
         return SimpleNamespace(
             bLength=7,
-            bDescriptorType=5,
+            bDescriptorType=TYPE_ENDPOINT,
             bEndpointAddress=endpoints[ep].address,
             bmAttributes=endpoints[ep].attributes,
             wMaxPacketSize=endpoints[ep].packet_size,
@@ -188,9 +195,8 @@ class EmulatedBackend(usb.backend.IBackend):
         data: array[int],
         timeout: int,
     ) -> int:
-        answer = _translated(
-            lambda: dev_handle.device.control(bmRequestType, bRequest, wValue, wIndex, len(data))
-        )
+        setup = Setup(bmRequestType, bRequest, wValue, wIndex, len(data))
+        answer = _translated(lambda: dev_handle.device.control(setup, data.tobytes()))
         return _fill(data, answer) if bmRequestType & ENDPOINT_IN else len(data)
 
     def clear_halt(self, dev_handle: _OpenDevice, ep: int) -> None:
@@ -213,10 +219,6 @@ class EmulatedBackend(usb.backend.IBackend):
 def _fill(buffer: array[int], data: bytes) -> int:
     buffer[: len(data)] = array("B", data)
     return len(data)
-
-
-def _size_of(interface: InterfaceSpec) -> int:
-    return 9 + len(interface.extra_descriptors) + 7 * len(interface.endpoints)
 
 
 def _translated(call: Callable[[], T]) -> T:

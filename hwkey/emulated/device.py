@@ -1,10 +1,10 @@
-"""An emulated token while it is plugged in: its endpoints, claims, halts, and the waits of a host on them.
+"""An emulated token while it is plugged in: claims, transfers, and the waits of hosts in this process on them.
 
-This is the one place where an emulated token meets threads and time. A bulk-in transfer is put together from the
-reader's packets as a host controller does it: it ends on a short packet, on a full buffer, or with what has come
-when the wait is over. Unplugging wakes every reader at once. Errors are OSError with the errno that Linux and
-libusb were seen to give (ENODEV, EBUSY, EPIPE, ETIMEDOUT ...); whoever serves the device (the pyusb backend, a
-USB/IP server) translates them. Any thread; one condition a device. Waits are milliseconds, 0 is for ever.
+This is the one place where an emulated token meets threads and time. `function` gives packets; a bulk-in transfer is
+put together from them as a host controller does it, or ends with what has come when the wait is over. Unplugging wakes
+every reader at once. Errors are OSError with the errno that Linux and libusb were seen to give (ENODEV, EBUSY, EPIPE,
+ETIMEDOUT ...); the pyusb backend translates them. Any thread; one condition a device. Waits are milliseconds, 0 is for
+ever.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ import errno
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
-from hwkey.ccid import REQUEST_ABORT
-from hwkey.emulated.applet import PivApplet
 from hwkey.emulated.faults import FaultKind, FaultLayer
-from hwkey.emulated.profile import MANUFACTURER, PACKET_SIZE, EndpointSpec
-from hwkey.emulated.reader import EmulatedReader
+from hwkey.emulated.function import (
+    CLEAR_FEATURE,
+    FEATURE_ENDPOINT_HALT,
+    TO_ENDPOINT,
+    Halted,
+    InTransfer,
+    Overrun,
+    PulledOut,
+    Setup,
+    TokenFunction,
+)
+from hwkey.emulated.profile import PACKET_SIZE
 from hwkey.emulated.token import EmulatedToken
-
-REQUEST_TYPE_GET_STANDARD = 0x80
-REQUEST_GET_DESCRIPTOR = 0x06
-DESCRIPTOR_TYPE_STRING = 0x03
-CLASS_REQUEST_TO_INTERFACE = 0x21
-LANGUAGE_US_ENGLISH = 0x0409
-INDEX_MANUFACTURER, INDEX_PRODUCT, INDEX_SERIAL = 1, 2, 3
-ENDPOINT_IN = 0x80
-SLOT_CHANGE_CARD_PRESENT = bytes([0x50, 0x03])
 
 
 def fail(error_number: int) -> NoReturn:
@@ -49,8 +48,9 @@ class EmulatedDevice:
         bus: int,
         port_numbers: tuple[int, ...],
         address: int,
-        on_self_unplug: Callable[[EmulatedDevice], None],
+        on_self_unplug: Callable[[EmulatedDevice, bool], None],
     ) -> None:
+        """`on_self_unplug` is told of a device that has left by itself, and whether it comes back at once."""
         self.token = token
         self.bus = bus
         self.port_numbers = port_numbers
@@ -59,12 +59,7 @@ class EmulatedDevice:
         self._condition = threading.Condition()
         self._is_gone = False
         self._owners: dict[int, object] = {}
-        self._halted: set[int] = set()
-        card = PivApplet(token.profile, token.certificate_der, token, token.faults)
-        self._reader = EmulatedReader(token.profile, card, token.faults)
-        self._ready: deque[tuple[float, bytes]] = deque()
-        self._slot_changes: deque[bytes] = deque([SLOT_CHANGE_CARD_PRESENT])
-        self._bulk_out, self._bulk_in, self._interrupt_in = _ccid_endpoints(token)
+        self._function = TokenFunction(token)
 
     def unplug(self) -> None:
         """Leave the bus; every transfer under way or to come ends with ENODEV."""
@@ -77,6 +72,8 @@ class EmulatedDevice:
         fault = self.token.faults.take(FaultLayer.OPEN)
         with self._condition:
             self._check_present()
+        if fault is not None and fault.kind is FaultKind.OPEN_EIO_MOVED:
+            self._leave(is_back_at_once=True)
         if fault is not None:
             fail(errno.EACCES if fault.kind is FaultKind.ACCESS_DENIED else errno.EIO)
 
@@ -105,72 +102,60 @@ class EmulatedDevice:
 
     def write_bulk(self, endpoint: int, data: bytes, owner: object) -> int:
         """One bulk-out transfer; returns the bytes taken."""
-        self._begin_transfer(endpoint, self._bulk_out)
-        with self._condition:
-            self._check_transfer(endpoint, self._bulk_out, owner)
-            for start in range(0, len(data), PACKET_SIZE):
-                self._reader.receive(data[start : start + PACKET_SIZE])
-            self._take_packets()
+        with self._carrying():
+            self._check_transfer(endpoint, self._function.bulk_out, owner)
+            for start in range(0, max(1, len(data)), PACKET_SIZE):
+                self._function.packet_out(endpoint, data[start : start + PACKET_SIZE], time.monotonic_ns())
             self._condition.notify_all()
         return len(data)
 
     def read_bulk(self, endpoint: int, size_max: int, wait_ms: int, owner: object) -> bytes:
         """One bulk-in transfer of at most `size_max` bytes; ETIMEDOUT when nothing came, EOVERFLOW over it."""
-        self._begin_transfer(endpoint, self._bulk_in)
-        deadline_s = time.monotonic() + wait_ms / 1000 if wait_ms else None
-        received = b""
-        with self._condition:
+        transfer = InTransfer(size_max)
+        deadline_ns = _deadline_ns(wait_ms)
+        with self._carrying():
             while True:
-                packet = self._next_packet(endpoint, owner, deadline_s)
+                packet = self._next_packet(endpoint, self._function.bulk_in, owner, deadline_ns)
                 if packet is None:
-                    return received or fail(errno.ETIMEDOUT)
-                received += packet
-                if len(received) > size_max:
-                    fail(errno.EOVERFLOW)
-                if len(packet) < PACKET_SIZE or len(received) == size_max:
-                    return received
+                    return transfer.received or fail(errno.ETIMEDOUT)
+                if transfer.take(packet):
+                    return transfer.received
 
     def read_interrupt(self, endpoint: int, size_max: int, wait_ms: int, owner: object) -> bytes:
         """The next slot change notice, where the profile has an interrupt endpoint."""
-        deadline_s = time.monotonic() + wait_ms / 1000 if wait_ms else None
-        with self._condition:
-            while True:
-                self._check_transfer(endpoint, self._interrupt_in, owner)
-                if self._slot_changes:
-                    return self._slot_changes.popleft()[:size_max]
-                if not self._wait_until(deadline_s):
-                    fail(errno.ETIMEDOUT)
+        deadline_ns = _deadline_ns(wait_ms)
+        with self._carrying():
+            packet = self._next_packet(endpoint, self._function.interrupt_in, owner, deadline_ns)
+        return packet[:size_max] if packet is not None else fail(errno.ETIMEDOUT)
 
-    def control(self, request_type: int, request: int, value: int, index: int, size_max: int) -> bytes:
-        """One control transfer: string descriptors and the CCID abort; EPIPE for all others."""
-        with self._condition:
+    def control(self, setup: Setup, data: bytes = b"") -> bytes:
+        """One control transfer; EPIPE for what the function does not know."""
+        with self._carrying():
             self._check_present()
-            if (request_type, request) == (REQUEST_TYPE_GET_STANDARD, REQUEST_GET_DESCRIPTOR):
-                return self._string_descriptor(value)[:size_max]
-            if (request_type, request) == (CLASS_REQUEST_TO_INTERFACE, REQUEST_ABORT):
-                if index != self.token.profile.ccid_interface_number:
-                    fail(errno.EPIPE)
-                self._reader.abort()
-                self._ready.clear()
-                return b""
-        fail(errno.EPIPE)
+            return self._function.control(setup, data)
 
     def clear_halt(self, endpoint: int) -> None:
         """Let an endpoint work again."""
-        with self._condition:
-            self._check_present()
-            self._halted.discard(endpoint)
+        self.control(Setup(TO_ENDPOINT, CLEAR_FEATURE, FEATURE_ENDPOINT_HALT, endpoint, 0))
 
-    def _begin_transfer(self, endpoint: int, expected: int) -> None:
-        fault = self.token.faults.take(FaultLayer.TRANSFER) if endpoint == expected else None
-        if fault is None:
-            return
-        if fault.kind is FaultKind.UNPLUG:
-            self.unplug()
-            self._on_self_unplug(self)  # outside our condition: the fleet's lock comes before it
-        else:
+    @contextmanager
+    def _carrying(self) -> Iterator[None]:
+        """Under the condition, with what a function raises made into the errno of a real stack."""
+        try:
             with self._condition:
-                self._halted.add(endpoint)
+                yield
+        except Halted:
+            fail(errno.EPIPE)
+        except Overrun:
+            fail(errno.EOVERFLOW)
+        except PulledOut:
+            self._leave(is_back_at_once=False)
+            fail(errno.ENODEV)
+
+    def _leave(self, *, is_back_at_once: bool) -> None:
+        """Outside our condition: the fleet's lock comes before it."""
+        self.unplug()
+        self._on_self_unplug(self, is_back_at_once)
 
     def _check_present(self) -> None:
         if self._is_gone:
@@ -182,67 +167,20 @@ class EmulatedDevice:
             fail(errno.ENOENT)
         if self._owners.get(self.token.profile.ccid_interface_number) is not owner:
             fail(errno.EBUSY)
-        if endpoint in self._halted:
-            fail(errno.EPIPE)
 
-    def _take_packets(self) -> None:
-        ready_s = time.monotonic()
-        while self._reader.packets:
-            packet = self._reader.packets.popleft()
-            ready_s += packet.delay_ms / 1000
-            self._ready.append((ready_s, packet.data))
-
-    def _next_packet(self, endpoint: int, owner: object, deadline_s: float | None) -> bytes | None:
+    def _next_packet(self, endpoint: int, expected: int, owner: object, deadline_ns: int | None) -> bytes | None:
         """Wait for a packet that is there and whose time has come; None when the wait is over."""
         while True:
-            self._check_transfer(endpoint, self._bulk_in, owner)
-            now_s = time.monotonic()
-            if self._ready and self._ready[0][0] <= now_s:
-                return self._ready.popleft()[1]
-            if deadline_s is not None and now_s >= deadline_s:
+            self._check_transfer(endpoint, expected, owner)
+            now_ns = time.monotonic_ns()
+            packet = self._function.packet_in(endpoint, now_ns)
+            if packet is not None:
+                return packet
+            if deadline_ns is not None and now_ns >= deadline_ns:
                 return None
-            due_s = [moment for moment in (deadline_s, self._ready[0][0] if self._ready else None) if moment is not None]
-            self._wait_until(min(due_s) if due_s else None)
-
-    def _wait_until(self, moment_s: float | None) -> bool:
-        """Wait for a notification; False when the moment had passed before."""
-        if moment_s is None:
-            self._condition.wait()
-            return True
-        left_s = moment_s - time.monotonic()
-        if left_s <= 0:
-            return False
-        self._condition.wait(left_s)
-        return True
-
-    def _string_descriptor(self, value: int) -> bytes:
-        if value >> 8 != DESCRIPTOR_TYPE_STRING:
-            fail(errno.EPIPE)
-        index = value & 0xFF
-        strings = {
-            INDEX_MANUFACTURER: MANUFACTURER,
-            INDEX_PRODUCT: self.token.profile.product,
-            INDEX_SERIAL: self.token.serial,
-        }
-        if index == 0:
-            body = LANGUAGE_US_ENGLISH.to_bytes(2, "little")
-        elif index in strings:
-            body = strings[index].encode("utf-16-le")[:252]
-        else:
-            fail(errno.EPIPE)
-        return bytes([len(body) + 2, DESCRIPTOR_TYPE_STRING]) + body
+            ends_ns = [moment for moment in (deadline_ns, self._function.due_ns(endpoint)) if moment is not None]
+            self._condition.wait(max(0, min(ends_ns) - now_ns) / 1e9 if ends_ns else None)
 
 
-def _ccid_endpoints(token: EmulatedToken) -> tuple[int, int, int]:
-    """Addresses of bulk-out, bulk-in and interrupt-in (0: none) of the smart card interface."""
-    profile = token.profile
-    interface = next(item for item in profile.interfaces if item.number == profile.ccid_interface_number)
-
-    def find(is_wanted: Callable[[EndpointSpec], bool]) -> int:
-        return next((endpoint.address for endpoint in interface.endpoints if is_wanted(endpoint)), 0)
-
-    return (
-        find(lambda endpoint: not endpoint.address & ENDPOINT_IN),
-        find(lambda endpoint: bool(endpoint.address & ENDPOINT_IN) and endpoint.attributes == 2),
-        find(lambda endpoint: bool(endpoint.address & ENDPOINT_IN) and endpoint.attributes == 3),
-    )
+def _deadline_ns(wait_ms: int) -> int | None:
+    return time.monotonic_ns() + wait_ms * 1_000_000 if wait_ms else None

@@ -207,12 +207,14 @@ class TokenFleet:
             device.unplug()
             self._changes.bump()
 
-    def _forget(self, device: EmulatedDevice) -> None:
+    def _forget(self, device: EmulatedDevice, is_back_at_once: bool) -> None:
         """A scripted fault has pulled the token out: as `unplug`, from the token's side."""
         with self._lock:
             for name, slot in self._slots.items():
                 if slot.device is device:
                     self.unplug(name)
+                    if is_back_at_once:
+                        self.plug(name)
 
     def _next_address(self, bus: int) -> int:
         used = {slot.device.address for slot in self._slots.values() if slot.device and slot.bus == bus}

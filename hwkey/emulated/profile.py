@@ -2,12 +2,12 @@
 
 A profile copies the shape of a real key (interfaces, endpoints, dwFeatures, message sizes, chaining) but never its
 identity: vendor and product id are those for private tests, and every string says EMULATED. Sources: libccid's
-readers list, and logs quoted in the facts page. No real YubiKey or Nitrokey was at hand to compare with. Values.
+readers list, and issue logs of their users. No real YubiKey or Nitrokey was at hand to compare with. Values.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwkey.ccid import HEADER_SIZE, INTERFACE_CLASS
 from hwkey.ccid_descriptor import CcidDescriptor
@@ -48,6 +48,8 @@ class Profile:
 
     `answer_chunk_size` is the largest data of one answer: longer ones are chained. `has_prefix_select` says
     whether SELECT takes a shortened application id, `has_gathered_select` whether its answer comes by 61xx.
+    `card_protocol` is what the ATR offers: 0 for T=0, 1 for T=1. Each answer of the card comes `answer_delay_ms` after its
+    command, announced by a time extension; `flaky_per_mille` of packets and commands go wrong (`faults`).
     """
 
     name: str
@@ -59,6 +61,9 @@ class Profile:
     answer_chunk_size: int
     has_prefix_select: bool
     has_gathered_select: bool
+    card_protocol: int = 1
+    answer_delay_ms: int = 0
+    flaky_per_mille: int = 0
 
     @property
     def product(self) -> str:
@@ -128,4 +133,42 @@ def _nitrokey3_like() -> Profile:
     )
 
 
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (_yubikey5_like(), _nitrokey3_like())}
+def _t0_reader() -> Profile:
+    """A card in a reader: the descriptor is that of a GemPC Twin, whose host has to agree on T=0 and make the TPDUs."""
+    descriptor = CcidDescriptor(
+        slot_count=1,
+        voltage_support=0x07,
+        protocols=0x3,
+        information_field_size_max=254,
+        features=0x0001_0230,
+        message_size_max=271,
+        busy_slot_count_max=1,
+    )
+    endpoints = (*_bulk_pair(2), EndpointSpec(0x83, ATTRIBUTES_INTERRUPT, 8, 24))
+    return Profile(
+        name="t0-reader",
+        device_release=0x0100,
+        interfaces=(_ccid_interface(0, descriptor, endpoints),),
+        ccid_interface_number=0,
+        descriptor=descriptor,
+        historical_bytes=b"\x80\x58EMULATED",
+        answer_chunk_size=descriptor.message_size_max - HEADER_SIZE,
+        has_prefix_select=True,
+        has_gathered_select=True,
+        card_protocol=0,
+    )
+
+
+def _slow() -> Profile:
+    """A token that needs an eighth of a second for every command; real ones take up to one for a signature."""
+    return replace(_yubikey5_like(), name="slow", answer_delay_ms=125)
+
+
+def _flaky() -> Profile:
+    """A token on a bad contact: one opening in five and one proof in thirty meets a trouble."""
+    return replace(_nitrokey3_like(), name="flaky", flaky_per_mille=4)
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile for profile in (_yubikey5_like(), _nitrokey3_like(), _t0_reader(), _slow(), _flaky())
+}

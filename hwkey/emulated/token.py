@@ -71,7 +71,8 @@ class EmulatedToken:
         if not 0 < len(serial) <= SERIAL_LENGTH_MAX or not serial.isprintable():
             raise ValueError(f"a serial is 1 to {SERIAL_LENGTH_MAX} printable characters")
         private_key = _generate(algorithm)
-        return cls(serial, PROFILES[profile], private_key, _self_signed(private_key, serial))
+        certificate_der = _self_signed(private_key, serial)
+        return cls(serial, PROFILES[profile], private_key, certificate_der, _script_of(PROFILES[profile], serial))
 
     @classmethod
     def load(cls, directory: Path) -> EmulatedToken:
@@ -85,7 +86,8 @@ class EmulatedToken:
             raise TokenStoreError(path=str(directory / CERTIFICATE_FILE), detail=str(error)) from error
         if not is_matching:
             raise TokenStoreError(path=str(directory / CERTIFICATE_FILE), detail="it is of another private key")
-        return cls(described["serial"], PROFILES[described["profile"]], private_key, certificate_der)
+        serial, profile = described["serial"], PROFILES[described["profile"]]
+        return cls(serial, profile, private_key, certificate_der, _script_of(profile, serial))
 
     def save(self, directory: Path) -> None:
         """Write the token into a directory, making it; raises TokenStoreError."""
@@ -115,7 +117,7 @@ class EmulatedToken:
 
     def clone(self, *, serial: str) -> EmulatedToken:
         """Another token with the same private key and certificate: what a broker must find out."""
-        return replace(self, serial=serial, faults=FaultScript())
+        return replace(self, serial=serial, faults=_script_of(self.profile, serial))
 
     @property
     def algorithm_id(self) -> int:
@@ -129,6 +131,11 @@ class EmulatedToken:
     def sign_raw_by_another(self, challenge: bytes) -> bytes:
         """Sign with a private key that is not this token's, of the same algorithm."""
         return _sign_raw(_strangers_key(self.algorithm), challenge)
+
+
+def _script_of(profile: Profile, serial: str) -> FaultScript:
+    """The serial is the seed: a flaky token has the same troubles each time."""
+    return FaultScript(flaky_per_mille=profile.flaky_per_mille, seed=serial)
 
 
 @functools.cache

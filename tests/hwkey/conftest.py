@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
 import pytest
 
-from hwkey import Proof, SecurityKey, Waits
+from hwkey import DeviceError, Proof, SecurityKey, Waits
 from hwkey.discovery import UsbKeyBus
 from hwkey.emulated import TokenFleet, emulated_bus
 
+T = TypeVar("T")
+
 BROKER_ID = "broker-under-test"
+ATTEMPT_COUNT_MAX = 30
 PURPOSE = "presence"
 
 
@@ -29,6 +34,19 @@ def fleet() -> TokenFleet:
 @pytest.fixture
 def bus(fleet: TokenFleet, waits: Waits) -> UsbKeyBus:
     return emulated_bus(fleet, waits=waits)
+
+
+@pytest.fixture
+def persist() -> Callable[[Callable[[], T]], T]:
+    """Calls until it succeeds, at most a bounded number of times: what a keyring does with a flaky key."""
+
+    def run(call: Callable[[], T]) -> T:
+        for _ in range(ATTEMPT_COUNT_MAX - 1):
+            with suppress(DeviceError):
+                return call()
+        return call()
+
+    return run
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from hwkey import CardAbsent, CardFailure, ProtocolError, Unsupported
+from hwkey import CardAbsent, CardFailure, CardMute, CardUnpowered, HwkeyError, ProtocolError, Unsupported
 from hwkey.ccid import (
     CcidMessage,
     Chain,
@@ -356,17 +356,28 @@ def test_time_extensions_for_ever_are_a_protocol_error(slot: CcidSlot) -> None:
         slot.receive(extension)
 
 
-def test_failed_command_carries_the_readers_error(slot: CcidSlot) -> None:
-    slot.power_on(0)
-    with pytest.raises(CardFailure) as caught:
-        slot.receive(bytes.fromhex("80 00000000 00 00 41 FE 00"))
-    assert (caught.value.error_code, caught.value.icc_status) == (0xFE, IccStatus.INACTIVE)
-
-
-def test_empty_slot_is_card_absent(slot: CcidSlot) -> None:
-    slot.power_on(0)
-    with pytest.raises(CardAbsent):
-        slot.receive(bytes.fromhex("80 00000000 00 00 42 FE 00"))
+@pytest.mark.parametrize(
+    ("state", "status", "error", "expected", "words"),
+    [
+        (State.POWERING, 0x41, 0xFE, CardMute, "does not answer"),
+        (State.AWAITING, 0x40, 0xFE, CardMute, "does not answer"),
+        (State.AWAITING, 0x41, 0xFE, CardUnpowered, "without power"),
+        (State.AWAITING, 0x40, 0xFB, CardFailure, "hardware error"),
+        (State.AWAITING, 0x40, 0x05, CardFailure, "no such slot"),
+        (State.AWAITING, 0x40, 0x21, CardFailure, "refuses the command"),
+        (State.POWERING, 0x42, 0xFE, CardAbsent, "no card"),
+        (State.AWAITING, 0x42, 0xFB, CardAbsent, "no card"),
+    ],
+)
+def test_failed_command_tells_what_the_reader_says_of_its_card(
+    slot: CcidSlot, state: State, status: int, error: int, expected: type[HwkeyError], words: str
+) -> None:
+    bring_to(slot, state)
+    with pytest.raises(expected, match=words) as caught:
+        slot.receive(bytes([0x80, 0, 0, 0, 0, 0, slot.sequence, status, error, 0]))
+    assert type(caught.value) is expected
+    if isinstance(caught.value, CardFailure):
+        assert (caught.value.error_code, caught.value.icc_status) == (error, status & 0b11)
 
 
 def test_message_of_an_unknown_type_is_a_protocol_error(slot: CcidSlot) -> None:

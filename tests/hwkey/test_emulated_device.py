@@ -212,7 +212,7 @@ def test_transfer_without_a_claim_and_to_a_missing_endpoint_are_refused(fleet: T
 
 
 def test_unknown_control_request_stalls(device: usb.core.Device) -> None:
-    for request_type, request, value in ((0x80, 0x06, 0x0399), (0x80, 0x06, 0x0100), (0xC0, 1, 0), (0x21, 0x02, 0)):
+    for request_type, request, value in ((0x80, 0x06, 0x0399), (0x80, 0x06, 0x0600), (0xC0, 1, 0), (0x21, 0x02, 0)):
         with pytest.raises(usb.core.USBError) as caught:
             device.ctrl_transfer(request_type, request, value, 2, 64 if request_type & 0x80 else None)
         assert caught.value.errno == errno.EPIPE

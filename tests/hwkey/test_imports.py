@@ -33,5 +33,6 @@ def test_no_file_imports_broker() -> None:
 def test_pure_modules_know_neither_clock_nor_thread_nor_random_source() -> None:
     pure = ["tlv", "apdu", "atr", "ccid", "ccid_descriptor", "ccid_slot", "piv", "proof", "identity"]
     pure += ["emulated/applet", "emulated/reader", "emulated/profile"]
+    pure += ["emulated/function", "emulated/usb_descriptors"]
     impure = {"time", "threading", "os", "random", "secrets", "socket", "asyncio", "usb"}
     assert not {name: found for name in pure if (found := imports_of(ROOT / f"{name}.py") & impure)}
