@@ -11,28 +11,35 @@ from pathlib import Path
 from typing import Any
 
 import click
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from broker.cli.options import DIRECTORY, FILE, json_option
 from broker.cli.output import print_json, print_table, say
 from broker.exit_codes import ExitCode
 from broker.licence import (
+    Inspection,
     Licence,
     LicenceTerms,
     Refusal,
     RevocationList,
+    TokenFile,
     TrustFile,
     Vendor,
     VendorError,
     create_vendor,
     inspect_licence,
+    issue_certificate,
     issue_licence,
     load_vendor,
+    read_token_file,
     revoke_licences,
 )
-from broker.licence.bounds import REVOCATION_LIST_SIZE_MAX, SEATS_MAX, SEATS_MIN
+from broker.licence.bounds import CERTIFICATE_SIZE_SURE, REVOCATION_LIST_SIZE_MAX, SEATS_MAX, SEATS_MIN
 from broker.licence.refusal import Refused
 from broker.licence.revoke import own_list_path
 from broker.licence.terms import parse_terms
+from hwkey import thumbprint_of
 
 DAY = datetime.timedelta(days=1)
 
@@ -63,7 +70,10 @@ def init(directory: Path, name: str, products: tuple[str, ...], is_test: bool, i
 @click.argument("directory", type=DIRECTORY)
 @click.option("--product", required=True, help="The product's id.")
 @click.option("--seats", type=click.IntRange(SEATS_MIN, SEATS_MAX), required=True, help="How many.")
-@click.option("--thumbprint", required=True, help="The security key it is bound to (see `usher keys --json`).")
+@click.option("--thumbprint", default=None, help="The security key it is bound to (see `usher keys --json`).")
+@click.option(
+    "--on-key", type=FILE, help="Write it onto the key with this public key or certificate: makes its new 9E certificate."
+)
 @click.option("--licence-id", default=None, help="Its id, each used once. [default: a random one]")
 @click.option("--customer", default="", help="Who it is for.")
 @click.option("--days", type=click.IntRange(1), help="Valid for so many days. [default: perpetual]")
@@ -76,7 +86,8 @@ def issue(
     directory: Path,
     product: str,
     seats: int,
-    thumbprint: str,
+    thumbprint: str | None,
+    on_key: Path | None,
     licence_id: str | None,
     customer: str,
     days: int | None,
@@ -86,7 +97,9 @@ def issue(
     out: Path | None,
     is_json: bool,
 ) -> None:
-    """Issue a licence, signed by the vendor in DIRECTORY."""
+    """Issue a licence, signed by the vendor in DIRECTORY: as a file, or with --on-key as a certificate that carries it."""
+    token = None if on_key is None else read_token_file(on_key.read_bytes(), str(on_key))
+    bound_to = _binding(thumbprint, token)
     if days is not None and until is not None:
         raise click.UsageError("--days and --until say the same in two ways: give one")
     now_unix_s = int(time.time())
@@ -98,13 +111,17 @@ def issue(
         licence_id=chosen_id,
         product=product,
         seats=seats,
-        thumbprint=thumbprint,
+        thumbprint=bound_to,
         issued_unix_s=now_unix_s,
         not_before_unix_s=begin_unix_s,
         expires_unix_s=_expiry(begin_unix_s, days, until),
         customer=customer,
         terms=_terms(terms_text, product),
     )
+    if token is not None:
+        made = issue_certificate(signer, token.public, [*token.documents, document], now_unix_s)
+        _deliver_certificate(made, len(token.documents) + 1, bound_to, out, chosen_id, is_json)
+        return
     _deliver(document, out, chosen_id, signer, is_json)
 
 
@@ -135,25 +152,48 @@ def revoke(directory: Path, licence_ids: tuple[str, ...], out: Path | None, is_j
 @click.option("--trust", type=FILE, multiple=True, help="Trust files to judge it by (repeatable).")
 @json_option
 def inspect(file: Path, trust: tuple[Path, ...], is_json: bool) -> int:
-    """Show everything that the licence or revocation list in FILE says, and whether it would count. FILE may be - for
-    standard input.
+    """Show everything that FILE says, and whether it would count: a licence, a revocation list, or a key's certificate with
+    the licences on it. FILE may be - for standard input.
 
-    Ends with 4 if it would not count now.
+    Ends with 4 if something in it would not count now.
     """
-    document = _read(file)
-    inspection = inspect_licence(document, TrustFile.load(*trust), int(time.time()))
-    verdict = inspection.verdict
-    is_accepted = not isinstance(verdict, Refusal)
-    sentence = _judgement(verdict)
+    data, trusted, now_unix_s = _read(file), TrustFile.load(*trust), int(time.time())
+    if b"-----BEGIN" not in data:
+        inspection = inspect_licence(data, trusted, now_unix_s)
+        print_json(_inspection_json(inspection)) if is_json else _show(inspection)
+        return ExitCode.CONFIG if isinstance(inspection.verdict, Refusal) else ExitCode.DONE
+    token = read_token_file(data, str(file))
+    thumbprint = thumbprint_of(token.public)
+    found = [inspect_licence(one, trusted, now_unix_s, on_key=thumbprint) for one in token.documents]
     if is_json:
-        reason = verdict.reason.value if isinstance(verdict, Refusal) else None
-        said = {"header": dict(inspection.header), "claims": dict(inspection.claims)}
-        print_json(said | {"accepted": is_accepted, "reason": reason, "message": sentence})
+        print_json({"thumbprint": thumbprint, "licences": [_inspection_json(one) for one in found]})
     else:
-        rows = [(name, _shown(name, value)) for name, value in (*inspection.header.items(), *inspection.claims.items())]
-        print_table(("Claim", "Says"), rows, empty="Nothing in it can be read.")
-        say(("Accepted: " if is_accepted else "Refused: ") + sentence, style="green" if is_accepted else "red")
-    return ExitCode.DONE if is_accepted else ExitCode.CONFIG
+        say(f"Key {thumbprint} carries {len(found)} licences.")
+        for one in found:
+            _show(one)
+    is_good = found and not any(isinstance(one.verdict, Refusal) for one in found)
+    return ExitCode.DONE if is_good else ExitCode.CONFIG
+
+
+def _inspection_json(inspection: Inspection) -> dict[str, Any]:
+    verdict = inspection.verdict
+    return {
+        "header": dict(inspection.header),
+        "claims": dict(inspection.claims),
+        "accepted": not isinstance(verdict, Refusal),
+        "reason": verdict.reason.value if isinstance(verdict, Refusal) else None,
+        "message": _judgement(verdict),
+    }
+
+
+def _show(inspection: Inspection) -> None:
+    rows = [(name, _shown(name, value)) for name, value in (*inspection.header.items(), *inspection.claims.items())]
+    print_table(("Claim", "Says"), rows, empty="Nothing in it can be read.")
+    is_accepted = not isinstance(inspection.verdict, Refusal)
+    say(
+        ("Accepted: " if is_accepted else "Refused: ") + _judgement(inspection.verdict),
+        style="green" if is_accepted else "red",
+    )
 
 
 def _judgement(verdict: Licence | RevocationList | Refusal) -> str:
@@ -174,6 +214,38 @@ def _deliver(document: str, out: Path | None, licence_id: str, signer: Vendor, i
         say(f"Issued licence {licence_id}: {out}. It belongs into the broker's licence folder.")
     else:
         print(document)
+
+
+def _deliver_certificate(
+    made: x509.Certificate, count: int, thumbprint: str, out: Path | None, licence_id: str, is_json: bool
+) -> None:
+    pem, size = made.public_bytes(Encoding.PEM).decode(), len(made.public_bytes(Encoding.DER))
+    if out is not None:
+        out.write_text(pem)
+    if is_json:
+        where = str(out) if out else None
+        print_json(
+            {"licence": licence_id, "thumbprint": thumbprint, "licences": count, "size": size, "file": where, "certificate": pem}
+        )
+    elif out is None:
+        print(pem, end="")
+    else:
+        say(f"Issued licence {licence_id}: {out} carries {count} {'licence' if count == 1 else 'licences'} in {size} bytes.")
+        if size > CERTIFICATE_SIZE_SURE:
+            say(f"That is over the {CERTIFICATE_SIZE_SURE} bytes that every token has room for; a YubiKey takes it.")
+        say("It belongs into slot 9E of the key.")
+
+
+def _binding(thumbprint: str | None, token: TokenFile | None) -> str:
+    """The thumbprint that the licence is for: what was said, or what the key's file says, or both if they agree."""
+    if token is None:
+        if thumbprint is None:
+            raise click.UsageError("give the key by --thumbprint, or by --on-key")
+        return thumbprint
+    found = thumbprint_of(token.public)
+    if thumbprint not in (None, found):
+        raise click.UsageError(f"--on-key is the key {found}, and --thumbprint names another")
+    return found
 
 
 def _vendor_json(made: Vendor) -> dict[str, Any]:

@@ -187,6 +187,15 @@ class KeyringCore:
         self.is_capacity_changed = True
         self._admit_challengers(record, asked_ns, now_ns)
 
+    def is_present(self, number: int) -> bool:
+        """Whether an attachment is the one that its key stands on, and has proven itself."""
+        attachment = self._attachments.get(number)
+        return (
+            attachment is not None
+            and not attachment.is_challenger
+            and attachment.record.state is KeyState.PRESENT
+        )
+
     def failed(self, number: int, fault: Fault, now_ns: int) -> None:
         """The attachment could not be opened, or did not prove itself."""
         attachment = self._attachments.get(number)

@@ -21,6 +21,7 @@ from typing import Final
 
 from broker.keyring.book import CapacityBook
 from broker.keyring.capacity import Decision, decide
+from broker.keyring.carried import CarriedLicences
 from broker.keyring.core import KeyChange, KeyringCore, WorkKind
 from broker.keyring.periods import NoticeKind, PeriodNotice, PeriodNotices, left_in_words
 from broker.keyring.records import Attachment, Fault, FaultKind, Identity
@@ -29,7 +30,7 @@ from broker.keyring.sink import CapacitySink
 from broker.keyring.states import KeyState
 from broker.keyring.views import KeyringViews, key_views, licence_views
 from broker.keyring.wall import WallMark
-from broker.licence import FolderReading, Licence, LicenceFolder, TrustFile, day
+from broker.licence import FolderContent, FolderReading, Licence, LicenceFolder, TrustFile, day
 from hwkey import NONCE_SIZE, CardAbsent, HwkeyError, KeyBus, KeyPort, ProofRejected, SecurityKey, Unplugged
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class Keyring:
         self._book = CapacityBook(sink, settings.source_count_max)
         self._wall = WallMark()
         self._periods = PeriodNotices(settings.ending_warnings_s)
+        self._content = FolderContent()
+        self._carried = CarriedLicences(settings.carried_count_max)
         self._reading = FolderReading()
         self._decision = Decision((), {}, 0, 0)
         self._workers: dict[int, _Worker] = {}
@@ -93,10 +96,11 @@ class Keyring:
 
     def start(self) -> FolderReading:
         """Reads the licences, declares their pools as starting, and begins to watch. Clients may be served from then on."""
-        reading = self._folder.read(self._trust)
+        content = self._folder.content(self._trust)
         with self._lock:
             self._starting_until_ns = self._here.clock_ns() + self._settings.starting_ns_max
-            self._take(reading, is_starting=True)
+            self._content = content
+            reading = self._take()
             self._watchers = [
                 threading.Thread(target=self._watch, args=(bus,), name=f"keyring-watch-{bus.name}")
                 for bus in self._buses
@@ -127,16 +131,18 @@ class Keyring:
     # --- what an admin asks for ---------------------------------------------------------------------------------------
 
     def reload(self, trust: TrustFile | None = None) -> FolderReading:
-        """Reads the licence folder again, with another trust file if one is given. Seats follow at once."""
+        """Reads the licence folder again, with another trust file if one is given. Seats follow at once. The reading is
+        the folder's own, what keys carry aside, as that of `start`."""
         with self._lock:
             trust = trust or self._trust
-            known = self._reading.revocations
-        reading = self._folder.read(trust, known)
+            known = self._content.revocations
+        content = self._folder.content(trust, known)
         with self._lock:
-            self._trust = trust
-            self._take(reading, is_starting=False)
+            self._trust, self._content = trust, content
+            self._carried.trust_changed(trust)
+            self._take()
             self._after()
-        return reading
+        return content.judged()
 
     def set_enabled(self, thumbprint: str, is_enabled: bool) -> bool:
         """Stops or resumes counting a key; enabling ends a quarantine too. False for a key that is not known."""
@@ -184,14 +190,18 @@ class Keyring:
     def _set_aside(self) -> list[Licence]:
         return [one for one in self._reading.accepted if one.digest in self._decision.set_aside]
 
-    def _take(self, reading: FolderReading, *, is_starting: bool) -> None:
-        _log_lists(self._reading, reading)
+    def _take(self) -> FolderReading:
+        """Judges all licences anew: those of the folder, and those that keys carry."""
+        before, reading = self._reading, self._content.judged(self._carried.all())
+        _log_lists(before, reading)
         self._reading = reading
         self._periods.forget_others(reading.accepted)
         self._core.licensed(licence.thumbprint for licence in reading.accepted)
-        self._book.declare(reading.accepted, is_starting=is_starting)
+        self._book.declare(reading.accepted, is_starting=self.is_starting)
         for refusal in reading.refused:
-            _log.warning("licence refused (%s): %s", refusal.reason, refusal)
+            if refusal not in before.refused:
+                _log.warning("licence refused (%s): %s", refusal.reason, refusal)
+        return reading
 
     def _after(self) -> None:
         """What follows every input: time, the log, decisions, and who is to be woken."""
@@ -353,6 +363,10 @@ class Keyring:
             return
         with self._lock:
             self._core.proved(number, asked_ns, self._here.clock_ns())
+            if self._core.is_present(number) and self._carried.proven(
+                opened.thumbprint, opened.certificate_der, self._trust
+            ):
+                self._take()
             self._after()
 
     def _failed(self, number: int, error: Exception) -> None:

@@ -31,6 +31,7 @@ class KeyringSettings:
     starting_ns_max: int = 30 * _S
     attachment_count_max: int = 256
     source_count_max: int = 4096
+    carried_count_max: int = 1024  # keys whose own licences are remembered; more than can be attached
     # How long before a licence's end an admin is warned, in seconds of wall time.
     ending_warnings_s: tuple[int, ...] = (30 * 86_400, 7 * 86_400, 86_400)
 

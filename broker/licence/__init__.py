@@ -3,11 +3,13 @@
 Start at `document.py` (what a licence is), then `trust.py` (whom we believe) and `folder.py` (all of them together).
 """
 
+from broker.licence.certificate import TokenFile, issue_certificate, read_token_file
 from broker.licence.document import Licence, Period, day, in_period, period_sentence, read_licence, verify
 from broker.licence.errors import LicenceError, TrustFileError, VendorError
-from broker.licence.folder import FolderReading, LicenceFolder, judge
+from broker.licence.folder import FolderContent, FolderReading, LicenceFolder, judge
 from broker.licence.inspection import Inspection, inspect_licence
 from broker.licence.issue import Vendor, create_vendor, issue_licence, load_vendor
+from broker.licence.on_key import Carried, examine_carried
 from broker.licence.refusal import Refusal, RefusalReason
 from broker.licence.revocation import RevocationList, Revocations, read_revocations
 from broker.licence.revoke import issue_revocations, revoke_licences
@@ -15,6 +17,8 @@ from broker.licence.terms import LicenceTerms, Stacking
 from broker.licence.trust import TrustEntry, TrustFile
 
 __all__ = [
+    "Carried",
+    "FolderContent",
     "FolderReading",
     "Inspection",
     "Licence",
@@ -27,6 +31,7 @@ __all__ = [
     "RevocationList",
     "Revocations",
     "Stacking",
+    "TokenFile",
     "TrustEntry",
     "TrustFile",
     "TrustFileError",
@@ -34,8 +39,10 @@ __all__ = [
     "VendorError",
     "create_vendor",
     "day",
+    "examine_carried",
     "in_period",
     "inspect_licence",
+    "issue_certificate",
     "issue_licence",
     "issue_revocations",
     "judge",
@@ -43,6 +50,7 @@ __all__ = [
     "period_sentence",
     "read_licence",
     "read_revocations",
+    "read_token_file",
     "revoke_licences",
     "verify",
 ]

@@ -18,6 +18,12 @@ REVOCATION_LIST_SIZE_MAX: Final = 512 * 1024
 REVOCATION_FILE_COUNT_MAX: Final = 64
 REVOCATION_NUMBER_MAX: Final = 2**53 - 1
 
+# On a key. A PIV token guarantees room for a certificate of 1,856 bytes (SP 800-73-4 part 1, appendix A); a YubiKey takes
+# objects of 3,052 bytes, of which the PIV wrapping takes some.
+CARRIED_COUNT_MAX: Final = 16
+CERTIFICATE_SIZE_SURE: Final = 1_856
+CERTIFICATE_SIZE_MAX: Final = 3_000
+
 SEATS_MIN: Final = 1
 SEATS_MAX: Final = 65_000
 WEIGHT_MAX: Final = 1_000

@@ -7,6 +7,7 @@ file by name, and two different bodies under one id are both refused. For that a
 signed it, even if it is then refused for what it says; a forgery without a signature cannot push a licence out.
 Files named `*.revocations` are the vendors' revocation lists (`revocation.py`); a list that was seen counts on, also
 when its file is gone, as long as the caller passes on what the last reading knew.
+Licences that lie on a key (`on_key.py`) are judged together with the folder's.
 `judge` is pure; `LicenceFolder.read` does the reading, from any thread.
 """
 
@@ -20,6 +21,7 @@ from typing import Final
 from broker.licence import bounds
 from broker.licence.compact import LICENCE_SUFFIX, REVOCATION_LIST_SUFFIX
 from broker.licence.document import Authorship, Examination, Licence, examine
+from broker.licence.on_key import Carried, all_examined
 from broker.licence.refusal import Refusal, RefusalReason
 from broker.licence.revocation import RevocationList, Revocations, read_revocations, refused_as_revoked
 from broker.licence.trust import TrustFile
@@ -41,12 +43,30 @@ class FolderReading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """The files of a folder, read but not judged."""
+class FolderContent:
+    """What a folder holds, each document examined by itself; `judged` looks at them together."""
 
-    documents: tuple[tuple[str, bytes], ...]
-    lists: tuple[tuple[str, bytes], ...]
-    unread: tuple[Refusal, ...]
+    examined: tuple[tuple[str, Examination], ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    revocations: Revocations = _NOTHING_REVOKED
+
+    def judged(self, carried: Iterable[Carried] = ()) -> FolderReading:
+        """The licences, of which no two share an id and none is revoked; those on keys among them."""
+        keys = list(carried)
+        examined = sorted((*self.examined, *all_examined(keys)), key=lambda one: one[0])
+        bodies = _bodies(examined)
+        accepted: list[Licence] = []
+        refused = [*self.refused, *(one.refusal for one in keys if one.refusal)]
+        revoked: set[str] = set()
+        for file, examination in examined:
+            verdict = _beside_others(file, examination, bodies, self.revocations)
+            if isinstance(verdict, Licence):
+                accepted.append(replace(verdict, file=file))
+                continue
+            refused.append(replace(verdict, file=file))
+            if verdict.reason is RefusalReason.REVOKED and examination.authorship:
+                revoked.add(examination.authorship.digest)
+        return FolderReading(tuple(accepted), _by_file(refused), self.revocations, frozenset(revoked))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +78,15 @@ class LicenceFolder:
     def read(self, trust: TrustFile, known: Revocations = _NOTHING_REVOKED) -> FolderReading:
         """All licences in the folder, and why each other document is none. `known`: what earlier readings knew of
         revocations. Never raises."""
+        return self.content(trust, known).judged()
+
+    def content(self, trust: TrustFile, known: Revocations = _NOTHING_REVOKED) -> FolderContent:
+        """All documents in the folder, for a caller that knows of licences on keys as well. Never raises."""
         try:
             names = sorted(os.listdir(self.path))
         except OSError as error:
             sentence = f"the licence folder {self.path} cannot be read: {error.strerror}; create it or correct its path"
-            return FolderReading(refused=(Refusal(RefusalReason.UNREADABLE, sentence),), revocations=known)
+            return FolderContent((), (Refusal(RefusalReason.UNREADABLE, sentence),), known)
         documents, unread = self._files(names, LICENCE_SUFFIX, bounds.DOCUMENT_SIZE_MAX, bounds.FOLDER_FILE_COUNT_MAX)
         lists, unread_lists = self._files(
             names,
@@ -71,9 +95,9 @@ class LicenceFolder:
             bounds.REVOCATION_FILE_COUNT_MAX,
         )
         revocations, complaints = _join(lists, trust, known)
-        reading = judge(documents, trust, revocations)
-        refused = _by_file((*reading.refused, *unread, *unread_lists, *complaints))
-        return FolderReading(reading.accepted, refused, revocations, reading.revoked)
+        return FolderContent(
+            _examined(documents, trust), (*unread, *unread_lists, *complaints), revocations
+        )
 
     def _files(
         self, names: Sequence[str], suffix: str, size_max: int, count_max: int
@@ -94,21 +118,14 @@ class LicenceFolder:
 def judge(
     documents: Iterable[tuple[str, bytes]], trust: TrustFile, revocations: Revocations = _NOTHING_REVOKED
 ) -> FolderReading:
-    """The licences among named documents, of which no two share an id and none is revoked."""
-    examined = [(file, examine(document, trust)) for file, document in sorted(documents)]
-    bodies = _bodies(examined)
-    accepted: list[Licence] = []
-    refused: list[Refusal] = []
-    revoked: set[str] = set()
-    for file, examination in examined:
-        verdict = _beside_others(file, examination, bodies, revocations)
-        if isinstance(verdict, Licence):
-            accepted.append(replace(verdict, file=file))
-            continue
-        refused.append(replace(verdict, file=file))
-        if verdict.reason is RefusalReason.REVOKED and examination.authorship:
-            revoked.add(examination.authorship.digest)
-    return FolderReading(tuple(accepted), _by_file(refused), revocations, frozenset(revoked))
+    """The licences among named documents, as if they were a folder's."""
+    return FolderContent(_examined(documents, trust), (), revocations).judged()
+
+
+def _examined(
+    documents: Iterable[tuple[str, bytes]], trust: TrustFile
+) -> tuple[tuple[str, Examination], ...]:
+    return tuple((file, examine(document, trust)) for file, document in documents)
 
 
 def _join(

@@ -11,6 +11,7 @@ from typing import Any
 from broker.licence import bounds
 from broker.licence.compact import REVOCATION_LIST
 from broker.licence.document import Licence, verify
+from broker.licence.on_key import refused_on_key
 from broker.licence.refusal import Refusal
 from broker.licence.revocation import RevocationList, read_revocations
 from broker.licence.strict import decode_base64url, parse_object
@@ -26,14 +27,19 @@ class Inspection:
     verdict: Licence | RevocationList | Refusal
 
 
-def inspect_licence(document: bytes | str, trust: TrustFile, now_unix_s: int) -> Inspection:
-    """What a document says and whether it would count now. Never raises."""
+def inspect_licence(
+    document: bytes | str, trust: TrustFile, now_unix_s: int, *, on_key: str = ""
+) -> Inspection:
+    """What a document says and whether it would count now; `on_key`: the thumbprint of the key that it lies on, if it
+    does. Never raises."""
     text = document if isinstance(document, str) else document.decode("ascii", errors="replace")
     parts = text.strip().split(".") if len(text) <= bounds.REVOCATION_LIST_SIZE_MAX else []
     header, claims = (_members(part) for part in [*parts, "", ""][:2])
     if header.get("typ") == REVOCATION_LIST.type:
         return Inspection(header, claims, read_revocations(document, trust))
     verdict = verify(document, trust, now_unix_s)
+    if on_key and isinstance(verdict, Licence) and verdict.thumbprint != on_key:
+        verdict = refused_on_key(verdict)
     if len(text) > bounds.DOCUMENT_SIZE_MAX:
         return Inspection({}, {}, verdict)
     return Inspection(header, claims, verdict)

@@ -52,6 +52,7 @@ class RefusalReason(StrEnum):
     EXPIRED = "expired"
     ID_CONFLICT = "id_conflict"
     COPY = "copy"
+    WRONG_KEY = "wrong_key"
     REVOKED = "revoked"
     # Of revocation lists.
     LIST_OUTDATED = "list_outdated"

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from broker.app.config import Config
 from broker.cli.commands import COMMANDS
 from broker.cli.commands import usher as usher_group
 from broker.exit_codes import ExitCode
+from hwkey.emulated import EmulatedToken
 from tests.support.broker_process import process_environment
 from tests.support.toml_text import toml_text
 from tests.support.usher_command import usher
@@ -235,6 +237,29 @@ def test_licence_of_somebody_else_is_shown_and_refused(tmp_path: Path) -> None:
     assert done.json["accepted"] is False
     assert done.json["reason"] == "kid_unknown"
     assert done.json["claims"]["product"] == "crm"
+
+
+def test_licences_are_written_onto_a_key_one_after_the_other(tmp_path: Path) -> None:
+    make_vendor(tmp_path / "v")
+    token = EmulatedToken.create(serial="a")
+    public = tmp_path / "public.pem"
+    public.write_bytes(token.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    words = ("vendor", "issue", tmp_path / "v", "--product", "crm", "--seats", 5, "--on-key")
+    first = usher(*words, public, "--out", tmp_path / "1.pem")
+    assert first.code == 0, first.err
+    assert "carries 1 licence in" in first.out
+    made = usher(*words, tmp_path / "1.pem", "--thumbprint", token.thumbprint, "--licence-id", "second", "--json").json
+    assert (made["thumbprint"], made["licences"], made["licence"]) == (token.thumbprint, 2, "second")
+    (tmp_path / "2.pem").write_text(made["certificate"])
+    seen = usher("vendor", "inspect", tmp_path / "2.pem", "--trust", tmp_path / "v" / "vendor.jwks.json", "--json")
+    assert seen.code == 0
+    assert seen.json["thumbprint"] == token.thumbprint
+    assert [(one["accepted"], one["claims"]["seats"]) for one in seen.json["licences"]] == [(True, 5), (True, 5)]
+    assert "carries 2 licences" in usher("vendor", "inspect", tmp_path / "2.pem").out
+    assert usher("vendor", "inspect", tmp_path / "2.pem").code == ExitCode.CONFIG, "nobody is trusted"
+    assert usher(*words, public, "--thumbprint", THUMBPRINT).code == ExitCode.USAGE
+    assert usher(*words, tmp_path / "v" / "vendor.pem").code == ExitCode.CONFIG
+    assert "by --thumbprint, or by --on-key" in usher(*words[:-1]).err
 
 
 def test_revoked_licences_are_listed_under_a_number_that_grows(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
-"""A recording ledger, a test vendor and a licence folder, for the tests of the keyring."""
+"""A recording ledger, a test vendor, a licence folder and a keyring over emulated keys, for the tests of the keyring."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from broker.licence import LicenceFolder, LicenceTerms, Vendor, create_vendor, issue_licence
+from broker.keyring import Keyring, KeyringSettings, Surroundings
+from broker.licence import LicenceFolder, LicenceTerms, TrustFile, Vendor, create_vendor, issue_licence
 from broker.model.terms import PoolTerms
 from broker.model.words import EndReason
+from hwkey import KeyBus, Waits
+from hwkey.emulated import TokenFleet, emulated_bus
 
 NOW_UNIX_S = 1_800_000_000
 Call = tuple[Any, ...]
@@ -131,3 +134,66 @@ def licence(vendor: Vendor, folder: LicenceFolder) -> Callable[..., Path]:
         return path
 
     return put
+
+
+MS = 1_000_000
+S = 1_000 * MS
+
+SETTINGS = KeyringSettings(
+    broker_id="broker-under-test",
+    proof_ttl_ns=30 * S,
+    reproof_ns_min=50 * MS,
+    reproof_ns_max=100 * MS,
+    scan_interval_ns=50 * MS,
+    retry_ns_min=20 * MS,
+    retry_ns_max=100 * MS,
+)
+
+
+class WallClock:
+    """Wall time that a test sets."""
+
+    def __init__(self) -> None:
+        self.unix_s: float = NOW_UNIX_S
+
+    def __call__(self) -> float:
+        return self.unix_s
+
+
+@pytest.fixture
+def fleet() -> TokenFleet:
+    return TokenFleet()
+
+
+@pytest.fixture
+def wall() -> WallClock:
+    return WallClock()
+
+
+@pytest.fixture
+def run(
+    fleet: TokenFleet, folder: LicenceFolder, vendor: Vendor, sink: RecordingSink, wall: WallClock
+) -> Iterator[Callable[..., Keyring]]:
+    """Starts a keyring over the fleet; all are stopped at the end."""
+    running: list[Keyring] = []
+
+    def start(
+        settings: KeyringSettings = SETTINGS, bus: KeyBus | None = None, trust: TrustFile | None = None
+    ) -> Keyring:
+        keyring = Keyring(
+            buses=[bus or emulated_bus(fleet, waits=Waits(answer_wait_ms=300, command_wait_ms=1_000))],
+            folder=folder,
+            trust=trust or vendor.trust,
+            sink=sink,
+            settings=settings,
+            surroundings=Surroundings(wall_unix_s=wall),
+        )
+        running.append(keyring)
+        keyring.start()
+        assert keyring.await_started(10)
+        return keyring
+
+    yield start
+    for keyring in running:
+        keyring.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("keyring-")]

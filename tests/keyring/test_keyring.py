@@ -4,94 +4,23 @@ Every wait is for an event: a change at the recording ledger, or of the keyring'
 """
 
 import dataclasses
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from broker.keyring import Keyring, KeyringSettings, KeyState, LicenceState, Surroundings
+from broker.keyring import Keyring, KeyringSettings, KeyState, LicenceState
 from broker.licence import (
     LicenceFolder,
-    LicenceTerms,
-    Stacking,
-    TrustFile,
-    Vendor,
-    create_vendor,
-    issue_licence,
-    issue_revocations,
 )
 from broker.model.words import EndReason
-from hwkey import BackendMissing, CardAbsent, KeyBus, KeyPort, SecurityKey, Waits
+from hwkey import BackendMissing, CardAbsent, KeyPort, SecurityKey
 from hwkey.emulated import Fault, FaultKind, SigningAlgorithm, TokenFleet, emulated_bus
 from tests.support.waiting import until
 
-from .conftest import NOW_UNIX_S, RecordingSink
+from .conftest import SETTINGS, RecordingSink, S
 
 Put = Callable[..., Path]
-MS = 1_000_000
-S = 1_000 * MS
-
-SETTINGS = KeyringSettings(
-    broker_id="broker-under-test",
-    proof_ttl_ns=30 * S,
-    reproof_ns_min=50 * MS,
-    reproof_ns_max=100 * MS,
-    scan_interval_ns=50 * MS,
-    retry_ns_min=20 * MS,
-    retry_ns_max=100 * MS,
-)
-
-
-class WallClock:
-    """Wall time that a test sets."""
-
-    def __init__(self) -> None:
-        self.unix_s: float = NOW_UNIX_S
-
-    def __call__(self) -> float:
-        return self.unix_s
-
-
-@pytest.fixture
-def fleet() -> TokenFleet:
-    return TokenFleet()
-
-
-@pytest.fixture
-def wall() -> WallClock:
-    return WallClock()
-
-
-@pytest.fixture
-def run(
-    fleet: TokenFleet, folder: LicenceFolder, vendor: Vendor, sink: RecordingSink, wall: WallClock
-) -> Iterator[Callable[..., Keyring]]:
-    """Starts a keyring over the fleet; all are stopped at the end."""
-    running: list[Keyring] = []
-
-    def start(
-        settings: KeyringSettings = SETTINGS, bus: KeyBus | None = None, trust: TrustFile | None = None
-    ) -> Keyring:
-        keyring = Keyring(
-            buses=[bus or emulated_bus(fleet, waits=Waits(answer_wait_ms=300, command_wait_ms=1_000))],
-            folder=folder,
-            trust=trust or vendor.trust,
-            sink=sink,
-            settings=settings,
-            surroundings=Surroundings(wall_unix_s=wall),
-        )
-        running.append(keyring)
-        keyring.start()
-        assert keyring.await_started(10)
-        return keyring
-
-    yield start
-    for keyring in running:
-        keyring.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("keyring-")]
-
-
 class TroubledBus:
     """The emulated bus, with troubles of the host and of the driver that a test switches on."""
 
@@ -152,24 +81,6 @@ def test_seats_of_all_keys_are_summed_once_all_are_proven(
     assert {shown.state for shown in views.keys} == {KeyState.PRESENT}
     assert {row.state for row in views.licences} == {LicenceState.COUNTING}
     assert not views.is_starting
-
-
-def test_a_production_licence_on_an_emulated_key_is_refused_by_name(
-    fleet: TokenFleet, sink: RecordingSink, folder: LicenceFolder, vendor: Vendor, licence: Put, run: Callable[..., Keyring]
-) -> None:
-    thumbprint = fleet.create("a").thumbprint
-    licence("L-1", thumbprint, "platform", 5)
-    real = create_vendor(vendor.private_path.parent / "real", "Real", ["platform"])
-    document = issue_licence(
-        real, licence_id="R-1", product="platform", seats=50, thumbprint=thumbprint, issued_unix_s=NOW_UNIX_S - 1
-    )
-    (folder.path / "R-1.jwt").write_text(document)
-    keyring = run(trust=TrustFile((*vendor.trust.entries, *real.trust.entries)))
-    assert sink.seats("platform") == 5
-    rows = {row.licence_id: row for row in keyring.views().licences}
-    assert rows["L-1"].state is LicenceState.COUNTING
-    assert (rows["R-1"].state, rows["R-1"].code) == (LicenceState.REFUSED, "emulated_key")
-    assert "EMULATED" in rows["R-1"].sentence
 
 
 @pytest.mark.parametrize("profile", ["yubikey5-like", "nitrokey3-like"])
@@ -352,134 +263,6 @@ def test_an_admin_can_stop_counting_a_key(
     sink.await_seats("platform", 5)
     assert not keyring.set_enabled("nobody", True)
     assert not keyring.doubt("nobody")
-
-
-def test_a_licence_ends_and_another_begins_by_the_wall_clock(
-    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], wall: WallClock
-) -> None:
-    thumbprint = fleet.create("a").thumbprint
-    licence("old", thumbprint, "platform", 5, expires_unix_s=NOW_UNIX_S + 10)
-    licence("new", thumbprint, "platform", 20, not_before_unix_s=NOW_UNIX_S + 10)
-    keyring = run()
-    assert sink.seats("platform") == 5
-    assert {row.licence_id: row.state for row in keyring.views().licences} == {
-        "old": LicenceState.COUNTING,
-        "new": LicenceState.NOT_YET_VALID,
-    }
-    wall.unix_s = NOW_UNIX_S + 10
-    sink.await_seats("platform", 20)
-    assert sink.causes() == [EndReason.LICENCE_ENDED]
-    # The new one counts before the old one goes, so that nobody is turned out in between.
-    order = [(call[0], call[1]) for call in sink.calls if call[0] == "lose" or call[:2] == ("prove", 1)]
-    assert order.index(("prove", 1)) < order.index(("lose", 0))
-    wall.unix_s = NOW_UNIX_S - 1_000
-    assert keyring.views().is_clock_suspect
-    assert {row.licence_id: row.state for row in keyring.views().licences}["old"] is LicenceState.EXPIRED
-
-
-def test_an_end_that_is_near_is_warned_of_in_the_view_and_in_the_log(
-    fleet: TokenFleet, licence: Put, run: Callable[..., Keyring], wall: WallClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    thumbprint = fleet.create("a").thumbprint
-    licence("near", thumbprint, "platform", 5, expires_unix_s=NOW_UNIX_S + 20 * 86_400)
-    licence("far", thumbprint, "platform", 5, expires_unix_s=NOW_UNIX_S + 40 * 86_400)
-    licence("for-ever", thumbprint, "platform", 5)
-    with caplog.at_level("WARNING", "broker.keyring"):
-        keyring = run()
-        rows = {row.licence_id: row for row in keyring.views().licences}
-        assert {row.state for row in rows.values()} == {LicenceState.COUNTING}
-        assert (rows["near"].code, rows["near"].is_ending, rows["near"].ends_in_s) == ("ends_soon", True, 20 * 86_400)
-        assert "in 20 days; get a new one from Acme" in rows["near"].sentence
-        assert (rows["far"].code, rows["far"].sentence, rows["far"].is_ending) == ("", "", False)
-        assert rows["for-ever"].ends_in_s is None
-        said = [vars(record)["facts"] for record in caplog.records if record.message == "licence ends soon"]
-        assert [(one["licence"], one["left"]) for one in said] == [("near", "20 days")]
-        wall.unix_s = NOW_UNIX_S + 20 * 86_400
-        until(lambda: "licence has ended" in caplog.messages, "the end to be logged")
-    row = next(row for row in keyring.views().licences if row.licence_id == "near")
-    assert (row.state, row.is_ending, row.ends_in_s) == (LicenceState.EXPIRED, False, 0)
-
-
-def test_a_reload_takes_away_and_adds_what_the_folder_says(
-    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], folder: LicenceFolder
-) -> None:
-    thumbprint = fleet.create("a").thumbprint
-    gone = licence("L-1", thumbprint, "platform", 5)
-    keyring = run()
-    gone.unlink()
-    licence("L-2", thumbprint, "crm", 3)
-    (folder.path / "junk.jwt").write_text("junk")
-    keyring.reload()
-    assert (sink.seats("platform"), sink.seats("crm")) == (0, 3)
-    assert sink.causes() == [EndReason.POLICY_CHANGED]
-    rows = {row.file: row for row in keyring.views().licences}
-    assert rows["junk.jwt"].state is LicenceState.REFUSED
-    assert rows["junk.jwt"].code == "malformed"
-    assert rows["L-2.jwt"].state is LicenceState.COUNTING
-
-
-def test_a_revoked_licence_counts_no_more_from_the_reload_on_and_stays_revoked(
-    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], folder: LicenceFolder, vendor: Vendor
-) -> None:
-    thumbprint = fleet.create("a").thumbprint
-    licence("L-1", thumbprint, "platform", 5)
-    licence("L-2", thumbprint, "platform", 10)
-    keyring = run()
-    assert sink.seats("platform") == 15
-    path = folder.path / "acme.revocations"
-    path.write_text(issue_revocations(vendor, number=1, revoked=["L-1"], issued_unix_s=NOW_UNIX_S))
-    keyring.reload()
-    assert sink.seats("platform") == 10
-    assert sink.causes() == [EndReason.LICENCE_ENDED]
-    (row,) = [row for row in keyring.views().licences if row.licence_id == "L-1"]
-    assert (row.state, row.code, row.file) == (LicenceState.REFUSED, "revoked", "L-1.jwt")
-    path.unlink()
-    keyring.reload()
-    assert sink.seats("platform") == 10, "a list that was seen is not undone by taking it away"
-
-
-def test_only_the_largest_key_of_a_series_counts_and_the_rest_is_told(
-    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring], caplog: pytest.LogCaptureFixture
-) -> None:
-    terms = LicenceTerms(stacking=Stacking.ONE_PER_HOST)
-    small, large = fleet.create("a").thumbprint, fleet.create("b").thumbprint
-    licence("small", small, "platform", 5, terms)
-    licence("large", large, "platform", 20, terms)
-    with caplog.at_level("WARNING", "broker.keyring"):
-        keyring = run()
-        sink.await_seats("platform", 20)
-    views = keyring.views()
-    rows = {row.licence_id: row for row in views.licences}
-    assert rows["large"].state is LicenceState.COUNTING
-    assert (rows["small"].state, rows["small"].code) == (LicenceState.SET_ASIDE, "one_per_host")
-    assert large in rows["small"].sentence
-    keys = {shown.thumbprint: shown for shown in views.keys}
-    assert (keys[small].seats, keys[small].set_aside, keys[small].code) == ({}, {"platform": 5}, "one_per_host")
-    assert "5 of platform" in keys[small].sentence
-    assert (keys[large].seats, keys[large].set_aside, keys[large].sentence) == ({"platform": 20}, {}, "")
-    said = [vars(record)["facts"] for record in caplog.records if record.message.startswith("licence set aside")]
-    assert [(one["licence"], one["seats"], one["counts_instead"]) for one in said] == [("small", 5, large)]
-    fleet.unplug("b")
-    sink.await_seats("platform", 5)
-    keys = {shown.thumbprint: shown for shown in keyring.views().keys}
-    assert (keys[small].set_aside, keys[small].sentence) == ({}, "")
-
-
-def test_a_product_without_room_for_its_pool_is_named_and_the_rest_goes_on(
-    fleet: TokenFleet, sink: RecordingSink, licence: Put, run: Callable[..., Keyring]
-) -> None:
-    thumbprint = fleet.create("a").thumbprint
-    licence("L-1", thumbprint, "crm", 5)
-    licence("L-2", thumbprint, "platform", 5)
-    sink.pool_count_max = 1
-    keyring = run()
-    assert (sink.seats("crm"), sink.seats("platform")) == (5, 0)
-    (row,) = [row for row in keyring.views().licences if row.licence_id == "L-2"]
-    assert (row.state, row.code) == (LicenceState.REFUSED, "no_room")
-    assert "all pools are used" in row.sentence
-    sink.pool_count_max = 2
-    keyring.reload()
-    assert sink.seats("platform") == 5
 
 
 def test_a_bus_that_cannot_be_scanned_is_said_and_the_keys_on_it_go_on(
