@@ -233,7 +233,7 @@ def _deliver_certificate(
         say(f"Issued licence {licence_id}: {out} carries {count} {'licence' if count == 1 else 'licences'} in {size} bytes.")
         if size > CERTIFICATE_SIZE_SURE:
             say(f"That is over the {CERTIFICATE_SIZE_SURE} bytes that every token has room for; a YubiKey takes it.")
-        say("It belongs into slot 9E of the key.")
+        say("It belongs into slot 9E of the key: `usher hwkey prepare` prints the commands.")
 
 
 def _binding(thumbprint: str | None, token: TokenFile | None) -> str:
