@@ -27,6 +27,7 @@ COMPILED = {
     "broker._tls": "ext/tls/_tls.pyx",
     "broker._wire": "ext/wire/_wire.pyx",
     "broker._listener": "ext/listener/_listener.pyx",
+    "broker._journal": "ext/journal/_journal.pyx",
     "loadtests._storm": "ext/storm/_storm.pyx",
 }
 """Module -> its source. A new compiled module is one line here."""
