@@ -37,8 +37,8 @@ CALL_S = 20.0
 class Pace:
     """How long and how wide. The defaults are those of the published figures."""
 
-    rounds: int = 9
-    seconds: float = 3.0
+    rounds: int = 7
+    seconds: float = 2.0
     warmup_s: float = 0.5
     connections: int = 8
     streams: int = 32

@@ -4,19 +4,23 @@ A storm in another thread of the client holds connections open and says nothing 
 many files as the machine lets them, so the number is 20,000 or what fits; the finding says which. Memory is the broker's anonymous
 memory (user space: not the kernel's socket buffers): first when sessions are open and renewals have been, then while the connections are
 there. Renews: an open loop at a moderate rate, with and without them in turn. Connections come anew in each round.
+
+So many connections cost the machine and the client something, too: the kernel's timers, the client's own 20,000 sockets. So there is a third
+window, in which as many idle connections stand at the bare nghttp2 server instead, and a bar for each comparison.
 """
 
 from __future__ import annotations
 
 import resource
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
-from loadtests.bench.broker import CONNECTIONS_MAX, GRPCIO, Broker, BrokerPlan, bench_broker
+from loadtests.bench.broker import CONNECTIONS_MAX, GRPCIO, BrokerPlan, bench_broker
 from loadtests.bench.client import plan_for, renew_sample
 from loadtests.bench.figures import Bar, Sample, Spread, ratio_spread, result_row, spread
-from loadtests.bench.parts import Bench, Finding, in_turn
+from loadtests.bench.parts import Bench, Finding, Subject, in_turn
 from loadtests.bench.processors import anonymous_size
-from loadtests.bench.servers import ServerFailed
+from loadtests.bench.servers import Server, ServerFailed, is_built, nghttp2_noop
 from loadtests.storm import StormPlan, background_storm
 
 SIZE_LIMIT = 40 * 1024
@@ -29,7 +33,9 @@ IDLE_S = 600.0
 """Longer than any window: the block ends it."""
 RATE_PER_S = 20_000
 RATE_GRPCIO_PER_S = 200
-ALONE, BESIDE = "usher_renew_alone", "usher_renew_beside_idle"
+ALONE, BESIDE, ELSEWHERE = "usher_renew_alone", "usher_renew_beside_idle", "usher_renew_idle_elsewhere"
+
+WORDS = {ALONE: "without any", ELSEWHERE: "with them at the bare server"}
 
 
 def connection_count(is_short: bool) -> int:
@@ -55,30 +61,44 @@ def measure(bench: Bench) -> Finding:
         before = anonymous_size(broker.server.pid)
 
         def beside() -> Sample:
-            with background_storm(idle_plan(bench, broker, count)) as storm:
+            with idle_connections(bench, broker.server, count):
                 sizes.append((anonymous_size(broker.server.pid) - before) / count)
-                sample = alone()
-            if storm.result.errors:
-                raise ServerFailed(f"idle connections: {'; '.join(storm.result.error_examples)}")
-            return sample
+                return alone()
 
-        samples = in_turn({ALONE: alone, BESIDE: beside}, min(5, bench.pace.rounds), bench.say)
+        subjects: dict[str, Subject] = {ALONE: alone, BESIDE: beside}
+        if is_built("nghttp2_noop"):
+            other = stack.enter_context(nghttp2_noop((bench.places.server,)))
+
+            def elsewhere() -> Sample:
+                with idle_connections(bench, other, count):
+                    return alone()
+
+            subjects[ELSEWHERE] = elsewhere
+        samples = in_turn(subjects, bench.pace.rounds, bench.say)
     return finding_of(samples, spread(sizes), count, rate)
 
 
-def idle_plan(bench: Bench, broker: Broker, count: int) -> StormPlan:
+@contextmanager
+def idle_connections(bench: Bench, server: Server, count: int) -> Iterator[None]:
+    """All of them stand while the block runs. Raises ServerFailed if one does not."""
+    with background_storm(idle_plan(bench, server, count)) as storm:
+        yield
+    if storm.result.errors:
+        raise ServerFailed(f"idle connections at {server.name}: {'; '.join(storm.result.error_examples)}")
+
+
+def idle_plan(bench: Bench, server: Server, count: int) -> StormPlan:
     """Connections and nothing else, held until the block ends."""
-    return plan_for(broker.server, bench.pace, cycle="idle", connections=count, duration_s=IDLE_S, sources=SOURCES, watched_process=None)
+    return plan_for(server, bench.pace, cycle="idle", connections=count, duration_s=IDLE_S, sources=SOURCES, watched_process=None)
 
 
 def finding_of(samples: dict[str, list[Sample]], size: Spread, count: int, rate: int) -> Finding:
     """Rows and bars."""
     finding = Finding(f"{count:,} idle connections, Renew on others at {rate:,}/s")
     finding.rows = [result_row(name, several) for name, several in samples.items()]
-    p99 = ratio_spread(samples[BESIDE], samples[ALONE], lambda one: one.percentile_us(0.99))
     kib = Spread(size.low / 1024, size.median / 1024, size.high / 1024)
-    finding.bars = [
-        Bar(f"KiB of user-space memory an idle connection, {count:,} of them", kib, SIZE_LIMIT / 1024),
-        Bar("Renew, p99 beside idle connections ÷ alone", p99, RATIO_LIMIT),
-    ]
+    finding.bars = [Bar(f"KiB of user-space memory an idle connection, {count:,} of them", kib, SIZE_LIMIT / 1024)]
+    for name in (name for name in WORDS if name in samples):
+        p99 = ratio_spread(samples[BESIDE], samples[name], lambda one: one.percentile_us(0.99))
+        finding.bars.append(Bar(f"Renew, p99 beside idle connections ÷ {WORDS[name]}", p99, RATIO_LIMIT))
     return finding
