@@ -187,6 +187,9 @@ cdef size_t output(Connection* c, int64_t now, uint8_t* target, size_t capacity,
     cdef size_t size
     c.now = max(c.now, now)
     events_lend(c, events)
+    if c.is_drain_answered:
+        c.is_drain_answered = False
+        drain_finish(c)
     while fill < capacity and output_next(c):
         size = min(c.pending_size, capacity - fill)
         memcpy(target + fill, c.pending, size)
@@ -244,7 +247,10 @@ cdef void drain(Connection* c, int64_t now) noexcept nogil:
 
 
 cdef void drain_finish(Connection* c) noexcept nogil:
-    """The last word: calls up to here are served, later ones were not seen."""
+    """The last word: calls up to here are served, later ones were not seen.
+
+    Said right before it is framed: a call that is taken between the two would be carried out, and its peer told that it was not.
+    """
     if c.drain_due == INT64_MAX:
         return
     c.drain_due = INT64_MAX

@@ -182,6 +182,7 @@ cdef struct Connection:
     uint8_t cause
     uint8_t is_over                 # H2_OVER was told
     uint8_t is_draining
+    uint8_t is_drain_answered       # the peer knows of it: the last word is due with the next output
     uint8_t is_dead                 # nghttp2 gave up: nothing can be sent
     uint32_t goaway_code            # that we sent
     H2Events* events                # of the call being executed, else NULL

@@ -141,6 +141,16 @@ def test_a_drain_serves_what_was_sent_before_the_last_word_and_then_ends(peer: P
     assert peer.server.can_close
 
 
+def test_a_call_right_behind_the_answer_to_a_drain_is_below_the_last_word(peer: Peer) -> None:
+    """gRPC's C core writes acknowledgements in front of calls that it began before it heard of the drain."""
+    peer.server.drain(peer.now_ns)
+    ping = next(one for one in peer.read() if isinstance(one, PingFrame))
+    ping.flags.add("ACK")
+    ((kind, name, *_),) = peer.send(ping.serialize() + peer.call(1))
+    assert (kind, peer.server.finish(name)) == ("message", "said")
+    assert [one.last_stream_id for one in peer.read() if isinstance(one, GoAwayFrame)] == [1]
+
+
 def test_a_drain_ends_by_time_when_the_ping_is_not_answered(peer: Peer) -> None:
     peer.server.drain(peer.now_ns)
     peer.read()

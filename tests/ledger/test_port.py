@@ -25,6 +25,7 @@ class Port(ctypes.Structure):
 
     _fields_ = (
         ("version", ctypes.c_uint32),
+        ("state_size", ctypes.c_uint32),
         ("state", ctypes.c_void_p),
         ("mutex", ctypes.c_void_p),
         ("execute", ctypes.c_void_p),
@@ -61,7 +62,8 @@ def test_who_keeps_the_port_keeps_the_ledger() -> None:
     del scene
     gc.collect()
     port, position = port_of(capsule), ctypes.c_uint64(0)
-    assert port.version == 1
+    assert port.version == 2
+    assert port.state_size > 1000
     assert port.advance(ctypes.addressof(port), later_ns, ctypes.byref(position)) > later_ns
     assert position.value > opened
 
