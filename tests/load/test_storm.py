@@ -215,9 +215,13 @@ def test_the_command_sends_load_to_no_other_machine() -> None:
     assert "load is only sent to this machine" in answer.stderr
 
 
-def test_a_plan_as_json_gives_a_result_as_json(broker: RunningBroker) -> None:
-    answer = run_command("--plan", "-", stdin=plan_for(broker, cycle="open_close").to_json())
-    assert answer.returncode == 0, answer.stderr
+@pytest.mark.parametrize("data_plane", ["native", "grpcio"])
+def test_a_plan_as_json_gives_a_result_as_json(data_plane: str, tmp_path: Path) -> None:
+    """With a broker of its own, whose seats no earlier storm may still hold."""
+    with running_broker(tmp_path, settings={"clients": {"data_plane": data_plane}}, emulated_keys=KEYS) as broker:
+        broker.await_proven()
+        answer = run_command("--plan", "-", stdin=plan_for(broker, cycle="open_close").to_json())
+    assert answer.returncode == 0, answer.stdout + answer.stderr
     result = json.loads(answer.stdout)
     assert result["opened"] == result["closed"] > 0
     assert result["errors"] == 0
