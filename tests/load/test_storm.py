@@ -30,6 +30,7 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A broker with 200 seats of each product."""
     settings = {"clients": {"data_plane": request.param}, "sessions": {"ttl_s": 3600}}
     with running_broker(tmp_path_factory.mktemp("storm"), settings=settings, emulated_keys=KEYS) as broker:
+        broker.await_proven()
         yield broker
 
 
@@ -217,7 +218,7 @@ def test_the_command_sends_load_to_no_other_machine() -> None:
 
 @pytest.mark.parametrize("data_plane", ["native", "grpcio"])
 def test_a_plan_as_json_gives_a_result_as_json(data_plane: str, tmp_path: Path) -> None:
-    """With a broker of its own, whose seats no earlier storm may still hold."""
+    """With a broker of its own, whose keys are proven."""
     with running_broker(tmp_path, settings={"clients": {"data_plane": data_plane}}, emulated_keys=KEYS) as broker:
         broker.await_proven()
         answer = run_command("--plan", "-", stdin=plan_for(broker, cycle="open_close").to_json())
