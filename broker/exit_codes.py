@@ -33,5 +33,8 @@ class ExitCode(IntEnum):
     PART_FAILED = 11
     """`usher serve`: a part of the running broker stopped that never should, and the broker with it. Starting it again may help;
     please report it."""
+    JOURNAL_FAILED = 12
+    """`usher serve`: the disk refused the log of the running broker, which therefore ended at once. Nothing acknowledged is lost;
+    start it again when the disk is well."""
     INTERRUPTED = 130
     """Stopped from the keyboard before it was done."""

@@ -27,8 +27,14 @@ THREADS_MAX = 16
 CONNECTIONS_CEILING = 1 << 20
 STREAMS_CEILING = 65_535
 
+MEBIBYTE = 1 << 20
+
 NATIVE = "native"
 GRPCIO = "grpcio"
+
+STRICT = "strict"
+RELAXED = "relaxed"
+VOLATILE = "none"
 
 
 def to_ns(duration_s: float) -> int:
@@ -156,6 +162,32 @@ class BoundsSection:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalSection:
+    """What is kept over restarts, crashes and power cuts, and where. Sizes in bytes."""
+
+    durability: str = entry(
+        STRICT, values.one_of(STRICT, RELAXED, VOLATILE), "strict: on the disk before it is answered; relaxed: after; none: memory only, for tests"
+    )
+    folder: Path | None = entry(None, values.path, "where the log lies; by default journal/ in the data directory")
+    segment_size: int = entry(16 * MEBIBYTE, values.whole(MEBIBYTE // 16, 1 << 30), "of one file of the log")
+    snapshot_after_size: int = entry(64 * MEBIBYTE, values.whole(MEBIBYTE // 16, 1 << 40), "so much log makes a new snapshot, so that a start is short")
+    log_size_max: int = entry(4096 * MEBIBYTE, values.whole(MEBIBYTE, 1 << 44), "of snapshots' log and history's together; history loses before the broker does")
+    history_days: int = entry(400, values.whole(0, 36_500), "how long `usher history` keeps its days; 0: no history")
+    ballast_size: int = entry(64 * MEBIBYTE, values.whole(0, 1 << 40), "kept free by a file that is given back when the disk is full; 0: none")
+    state_file: Path | None = entry(None, values.path, "a second note of how far the log came, best on another disk: it knows a restored backup")
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything is journaled."""
+        return self.durability != VOLATILE
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether answers wait until their events are on the disk."""
+        return self.durability == STRICT
+
+
+@dataclass(frozen=True, slots=True)
 class LogSection:
     """What the broker says while it runs, on standard error."""
 
@@ -178,6 +210,7 @@ class Config:
     licences: LicencesSection = LicencesSection()
     emulation: EmulationSection = EmulationSection()
     bounds: BoundsSection = BoundsSection()
+    journal: JournalSection = JournalSection()
     log: LogSection = LogSection()
     source: str = "built-in defaults"
 
@@ -195,6 +228,11 @@ class Config:
     def trust_files(self) -> tuple[Path, ...]:
         """The trust files in force, the fleet's own excepted."""
         return self.licences.trust or (self.data_dir / "trust.jwks.json",)
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where the log lies."""
+        return self.journal.folder or self.data_dir / "journal"
 
     @property
     def uses_usb(self) -> bool:

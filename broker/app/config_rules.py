@@ -12,6 +12,8 @@ from broker.errors import ConfigFault
 
 # A key is asked again when a proof is about to end, and one failed answer must not cost seats.
 PROOF_MARGIN = 1.5
+# The one that is written, the spare one, and two snapshots' remains.
+SEGMENTS_BESIDE = 4
 
 
 def broken_rules(config: Config) -> tuple[ConfigFault, ...]:
@@ -82,6 +84,27 @@ def _some_keys(config: Config) -> Iterator[_Breach]:
         )
 
 
+def _log_has_room(config: Config) -> Iterator[_Breach]:
+    journal = config.journal
+    least = 2 * journal.snapshot_after_size + SEGMENTS_BESIDE * journal.segment_size
+    if journal.log_size_max < least:
+        yield (
+            "journal.log_size_max",
+            f"{journal.log_size_max} is too small for snapshot_after_size = {journal.snapshot_after_size} and segments of"
+            f" {journal.segment_size}: the log would be full before a snapshot could make room",
+            f"write at least {least}, or smaller ones of these",
+        )
+
+
+def _one_directory_one_thing(config: Config) -> Iterator[_Breach]:
+    if config.journal_folder.absolute() in (config.data_dir.absolute(), config.licence_folder.absolute()):
+        yield (
+            "journal.folder",
+            f"{config.journal_folder} is the data directory, or the licence folder",
+            "write a directory that holds nothing else",
+        )
+
+
 RULES: tuple[Callable[[Config], Iterator[_Breach]], ...] = (
     _tls_beyond_loopback,
     _hosts_for_every_interface,
@@ -89,4 +112,6 @@ RULES: tuple[Callable[[Config], Iterator[_Breach]], ...] = (
     _emulation_beyond_loopback,
     _proofs_outlast_intervals,
     _some_keys,
+    _log_has_room,
+    _one_directory_one_thing,
 )

@@ -9,7 +9,7 @@ thread and never on the event loop, one scrape at a time, with a bound on those 
     Route("/metrics", metrics_endpoint(registry))
 
 The registry is its own: nothing is created at import, and two brokers in one process do not meet. What each metric means
-is in `metric_families.py`, `metric_keys.py` and `metric_data_plane.py`. `UsherCollector.collect` may be called from any thread.
+is in `metric_families.py`, `metric_keys.py`, `metric_data_plane.py` and `metric_journal.py`. `UsherCollector.collect` may be called from any thread.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broker.model.durability import DurabilityView
 from broker.model.listener import ListenerCounters
 from broker.verbs.seams import BrokerFacts
 from broker.verbs.stats import RequestStats
@@ -35,6 +36,7 @@ from broker.web.metric_families import (
     request_families,
     session_families,
 )
+from broker.web.metric_journal import journal_families
 from broker.web.metric_keys import keyring_families
 from broker.web.metric_sources import KeyringReading, LedgerBounds, LedgerReading
 
@@ -48,7 +50,7 @@ class UsherCollector:
     """Everything that the broker exposes, read anew at each `collect`. See `metric_sources` for what it reads.
 
     `is_draining` says whether new sessions are refused just now; `data_plane` gives the counters of the native one, None if grpcio
-    serves in its place.
+    serves in its place; `durability` reads the journal, None without one.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class UsherCollector:
         is_emulating: bool,
         is_draining: Callable[[], bool] = lambda: False,
         data_plane: Callable[[], ListenerCounters] | None = None,
+        durability: Callable[[], DurabilityView] | None = None,
     ) -> None:
         self._ledger = ledger
         self._keyring = keyring
@@ -71,6 +74,7 @@ class UsherCollector:
         self._is_emulating = is_emulating
         self._is_draining = is_draining
         self._data_plane = data_plane
+        self._durability = durability
 
     def collect(self) -> Iterator[Metric]:
         """All families, each whole and at one instant of its source."""
@@ -85,6 +89,8 @@ class UsherCollector:
         yield from request_families(with_native_calls(self._stats.snapshot(), listener.calls if listener else {}))
         if listener is not None:
             yield from data_plane_families(listener)
+        if self._durability is not None:
+            yield from journal_families(self._durability())
 
 
 def build_registry(collector: UsherCollector) -> CollectorRegistry:

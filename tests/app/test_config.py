@@ -107,6 +107,31 @@ def test_no_time_bound_of_a_connection_can_be_switched_off(entry: str) -> None:
         assert f"clients.{entry}: " in fault
 
 
+def test_answers_wait_for_the_disk_unless_it_is_said_otherwise() -> None:
+    assert parsed("").journal.is_strict
+    relaxed, none = parsed("[journal]\ndurability = 'relaxed'").journal, parsed("[journal]\ndurability = 'none'").journal
+    assert (relaxed.is_strict, relaxed.is_kept, none.is_strict, none.is_kept) == (False, True, False, False)
+    (fault,) = faults_of("[journal]\ndurability = 'sometimes'")
+    assert fault == 'usher.toml: journal.durability: "sometimes" is unknown; write "strict" or "relaxed" or "none"'
+
+
+def test_log_lies_in_the_data_directory_unless_it_is_said_otherwise() -> None:
+    assert parsed('[broker]\ndata_dir = "/d"').journal_folder == Path("/d/journal")
+    assert parsed('[journal]\nfolder = "log"').journal_folder == BASE / "log"
+
+
+def test_bound_of_the_log_leaves_room_for_snapshots() -> None:
+    (fault,) = faults_of("[journal]\nlog_size_max = 100_000_000")
+    assert fault.startswith("usher.toml: journal.log_size_max: 100000000 is too small for snapshot_after_size = 67108864")
+    checked(parsed("[journal]\nlog_size_max = 201_326_592"))
+
+
+@pytest.mark.parametrize("folder", ["/d", "/d/licences"])
+def test_log_does_not_lie_among_other_things(folder: str) -> None:
+    (fault,) = faults_of(f'[broker]\ndata_dir = "/d"\n[journal]\nfolder = "{folder}"')
+    assert "journal.folder: " in fault
+
+
 def test_paths_are_taken_from_the_directory_of_the_file() -> None:
     config = parsed('[broker]\ndata_dir = "state"\n[licences]\nfolder = "/srv/licences"\ntrust = ["a.json", "/b.json"]')
     assert config.data_dir == BASE / "state"

@@ -9,6 +9,8 @@ from prometheus_client.core import Metric
 
 from broker._ledger import Ledger
 from broker.keyring import KeyringViews, KeyState, KeyView, LicenceState, LicenceView
+from broker.model.durability import DurabilityView, RecoveryFacts, SnapshotFacts
+from broker.model.journal import SYNC_BUCKET_BOUNDS_NS, JournalCounters
 from broker.model.listener import CallCounts, ListenerCounters
 from broker.model.terms import PoolTerms
 from broker.model.words import EndReason, Sharing
@@ -104,6 +106,35 @@ COUNTED = ListenerCounters(
 """What a native data plane might have counted."""
 
 
+JOURNALED = DurabilityView(
+    mode="strict",
+    is_learning=True,
+    recovery=RecoveryFacts(sessions=3, event_size=4_096, duration_ns=250_000_000, was_clean=False),
+    snapshot=SnapshotFacts(unix_ns=1_790_000_100 * SECOND_NS, size=8_192, behind_size=512, written_count=2, failed_count=1),
+    snapshot_after_size=1 << 26,
+    log_size_max=1 << 32,
+    ballast_size=1 << 26,
+    counters=JournalCounters(
+        groups=10,
+        event_size=6_400,
+        written_size=6_560,
+        syncs=10,
+        sync_ns=3_000_000,
+        sync_bucket_counts=(0, 4, 5, 0, 1, *[0] * (len(SYNC_BUCKET_BOUNDS_NS) - 4)),
+        largest_group_size=1_280,
+        rolls=3,
+        rolls_without_spare=1,
+        retired=2,
+        wakes=9,
+        segment_count=2,
+        log_size=2 << 24,
+        committed=70_000,
+        spare_errno=0,
+    ),
+)
+"""What a journal might have counted."""
+
+
 class ShownKeyring:
     """A keyring that shows what it was given."""
 
@@ -120,7 +151,11 @@ class Bench:
     """A broker's insides without its outside: ledger, keyring views, statistics and the Collector over them."""
 
     def __init__(
-        self, *keys: KeyView, licences: tuple[LicenceView, ...] = (), counted: ListenerCounters | None = None
+        self,
+        *keys: KeyView,
+        licences: tuple[LicenceView, ...] = (),
+        counted: ListenerCounters | None = None,
+        journaled: DurabilityView | None = None,
     ) -> None:
         self.now_ns = SECOND_NS
         self._request_count = 0
@@ -137,6 +172,7 @@ class Bench:
             is_emulating=True,
             is_draining=lambda: True,
             data_plane=None if counted is None else lambda: counted,
+            durability=None if journaled is None else lambda: journaled,
         )
         self.registry: CollectorRegistry = build_registry(self.collector)
 
@@ -189,7 +225,7 @@ class Bench:
 def lived_in() -> Bench:
     """A bench in which something of everything has happened, so that every family has samples."""
     lost = replace(SECURITY_KEY, thumbprint="absent-thumbprint-of-a-key", state=KeyState.LOST, seats={}, proof_latency_ns=None)
-    bench = Bench(SECURITY_KEY, lost, licences=(LICENCE,), counted=COUNTED)
+    bench = Bench(SECURITY_KEY, lost, licences=(LICENCE,), counted=COUNTED, journaled=JOURNALED)
     bench.pool("platform", 2, 0)
     bench.pool("crm", 5, 1, sharing=Sharing.USER, is_emulated=True)
     first = bench.open("ann", "platform", "crm")
