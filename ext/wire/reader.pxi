@@ -1,7 +1,7 @@
 # Reading protobuf: varints, tags, spans, and the skipping of what is not known.
 #
 # What is taken and what is refused is what protobuf's own decoder (upb) takes and refuses: tags and sizes of at most 5
-# bytes, values of at most 10, of which the bits over 64 are dropped; field number 0, wire types 6 and 7, a group that does
+# bytes, values of at most 10, of which the bits over 64 are dropped; field number 0 (which upb overlooks inside a group, and so do we), wire types 6 and 7, a group that does
 # not end where and as it should, and anything that runs over its end are malformed. A known field of an unexpected wire type is an
 # unknown one. Groups are only ever skipped: no message of ours has one. Nothing here recurses.
 
@@ -53,7 +53,8 @@ cdef inline bint read_varint(Reader* reader, int size_max, uint64_t* value) noex
 
 cdef inline bint read_tag(Reader* reader, uint32_t* number, uint32_t* wire_type) noexcept nogil:
     cdef uint64_t tag = 0
-    if not read_varint(reader, TAG_SIZE_MAX, &tag) or tag > UINT32_MAX or tag < 8:
+    """The number may be 0: whether that is malformed is the caller's to know."""
+    if not read_varint(reader, TAG_SIZE_MAX, &tag) or tag > UINT32_MAX:
         return False
     number[0] = <uint32_t>tag >> 3
     wire_type[0] = <uint32_t>tag & 7
@@ -118,7 +119,7 @@ cdef bint skip_group(Reader* reader, uint32_t number) noexcept nogil:
 cdef inline bint next_field(Reader* reader, Field* field) noexcept nogil:
     """The next field that is a varint or a span; False at the end and when the message is bad, which `is_bad` tells apart."""
     while reader.at != reader.end and not reader.is_bad:
-        if not read_tag(reader, &field.number, &field.wire_type):
+        if not read_tag(reader, &field.number, &field.wire_type) or field.number == 0:
             break
         if field.wire_type == WIRE_SIZED:
             if read_span(reader, &field.span):

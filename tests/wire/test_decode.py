@@ -98,6 +98,14 @@ def test_nesting_ends_where_that_of_protobuf_ends(depth: int, wrap: int) -> None
     assert_same("KeepAliveRequest", data)
 
 
+@pytest.mark.parametrize(
+    "data", [b"\x2b\x00\x01\x2c", b"\x2b\x02\x01a\x2c", b"\x2b\x03\x04\x2c", b"\x00\x01", b"\x2b\x04", b"\x2b\x80\x00\x01\x2c"]
+)
+def test_field_number_0_is_malformed_but_inside_a_group_as_for_protobuf(data: bytes) -> None:
+    """Found by the differential soak: upb looks at the number only outside of groups."""
+    assert_same("RenewRequest", data)
+
+
 def test_groups_a_hundred_deep_are_refused_and_a_few_are_skipped() -> None:
     renew = delimited(1, SESSION)
     assert _wire.decode("RenewRequest", renew + groups(3))[4] == SESSION
