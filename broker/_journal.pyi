@@ -1,4 +1,4 @@
-"""The journal: the log of the ledger's events, its committer, and the disks that it can lie on.
+"""The journal: the log of the ledger's events, its committer, snapshots, and the disks that they can lie on.
 
     with the data directory locked, for a snapshot that ends at position p:
         journal = Journal(directory / "log", broker_id=..., generation=...)
@@ -19,15 +19,34 @@ from broker.model.journal import JournalCounters, JournalFailure, LogEnd
 OPERATIONS: tuple[str, ...]
 """What a SimulatedDisk can be told to fail at."""
 
+CRASH_POINTS: tuple[str, ...]
+"""Where a test can want the process to die: ext/journal/crash.pxi says where each is."""
+
+class CrashPoint:
+    """`after_sync:3`: the process ends by SIGKILL when it is there the third time; without a number the first. For tests. One that is given to
+    several parts counts for all of them. ValueError."""
+
+    def __init__(self, text: str) -> None: ...
+
 def checksum(data: bytes, before: int = 0, *, is_by_table: bool = False) -> int:
     """CRC32C of RFC 3720; `before` is that of what came before. For tests."""
 
 class LogDisk:
-    """Where a log lies."""
+    """Where a log lies, and small files beside it. OSError, where a file or the disk is not as it should be."""
 
     name: str
     def close(self) -> None:
         """Gives back the lock and all descriptors; nothing may use it any more."""
+    def file_names(self) -> list[str]:
+        """Of all files, in order."""
+    def load(self, name: str) -> bytes:
+        """A small file: its first 64 KiB."""
+    def store(self, name: str, data: bytes) -> None:
+        """Makes or replaces a small file: after a crash it is the old one or the new one; durable when this returns."""
+    def drop(self, name: str) -> None:
+        """Removes a file; durable with the next change of names that is."""
+    def move(self, name: str, new_name: str) -> None:
+        """Gives a file another name; durable as above."""
 
 class RealDisk(LogDisk):
     """A directory of the file system, made (0700) if need be. DataDirectoryError if it cannot be used."""
@@ -99,12 +118,62 @@ def read_log(
     """The log from a position on (None: from the oldest segment), without the lock. Beside a running committer `until` must be a position
     that is committed: nothing behind it is looked at."""
 
+class SnapshotWriter:
+    """A snapshot of all up to a log position, which may be read once `commit` has returned. One at a time in a directory; any thread, one at a
+    time. OSError of any method: it is abandoned. crash_point: for tests."""
+
+    def __init__(
+        self,
+        place: str | PathLike[str] | LogDisk,
+        *,
+        broker_id: bytes,
+        generation: int,
+        position: int,
+        salt_seed: int | None = None,
+        crash_point: str | CrashPoint | None = None,
+    ) -> None: ...
+    @property
+    def size(self) -> int:
+        """Of the file so far."""
+    def write(self, events: bytes) -> None:
+        """The next ones, whole, any number. ValueError if they are not."""
+    def commit(self) -> str:
+        """Synced and named; the name."""
+    def abandon(self) -> None:
+        """As if it had never been begun; nothing if it is committed."""
+
+class SnapshotReading(Iterator[bytes]):
+    """Whole events, in order. Holds one block in memory. SnapshotDamaged also from `next`, if the disk changed its mind."""
+
+    name: str
+    position: int
+    """All before this log position is in it."""
+    generation: int
+    """Of the start of the broker that wrote it."""
+    @property
+    def size(self) -> int:
+        """Of the file."""
+    def __next__(self) -> bytes: ...
+
+def snapshot_positions(place: str | PathLike[str] | LogDisk) -> list[int]:
+    """Up to where each snapshot that lies there goes, by its name, newest first."""
+
+def segment_positions(place: str | PathLike[str] | LogDisk) -> list[int]:
+    """Where each segment that lies there begins, by its name, oldest first."""
+
+def read_snapshot(
+    place: str | PathLike[str] | LogDisk, *, broker_id: bytes, position: int | None = None, crash_point: str | CrashPoint | None = None
+) -> SnapshotReading:
+    """The snapshot up to this log position (None: the newest). All of it is verified first: SnapshotDamaged. FileNotFoundError without one."""
+
 class Journal:
     """The log of one broker, locked, and its committer. AlreadyRunning names who holds the lock.
 
     generation: of this start of the broker, 1..2**23-1. segment_size, group_size_max (of the events of one commit): bytes. salt_seed: random
-    unless given, for simulations.
+    unless given, for simulations. crash_point, sync_delay_ns (added to each sync): for tests and benchmarks.
     """
+
+    place: LogDisk
 
     def __init__(
         self,
@@ -115,12 +184,14 @@ class Journal:
         segment_size: int = ...,
         group_size_max: int = ...,
         salt_seed: int | None = None,
+        crash_point: str | CrashPoint | None = None,
+        sync_delay_ns: int = 0,
     ) -> None: ...
     def recover(self, position: int = 0) -> LogReading:
         """What was committed from this log position on; to be read to its end before `begin`. A log that ends before it is refused."""
     def begin(self, source: Ledger | EventQueue) -> None:
         """Makes what was recovered durable, cuts a torn tail (kept aside), starts a segment. From here on the source's events belong to
-        the log: those of a ledger from the first one that nobody has drained, and nobody else may drain it. OSError: the broker cannot write."""
+        the log: those of a ledger from the first one that nobody has drained, and nobody else may drain it. OSError: the broker cannot write; after ENOSPC it may be tried again."""
     def run(self) -> JournalFailure | None:
         """The committer, in the caller's thread, without the GIL and with signals blocked: until `stop`, or a failure, which it gives."""
     def step(self) -> bool:
@@ -140,6 +211,9 @@ class Journal:
     @property
     def committed(self) -> int:
         """Log position up to which all is on the disk."""
+    @property
+    def oldest(self) -> int:
+        """Log position of the first event that is kept."""
     @property
     def base(self) -> int:
         """Log position = position of the source + base, modulo 2**64."""

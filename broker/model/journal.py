@@ -81,6 +81,17 @@ _REMEDIES = {
 }  # fmt: skip
 
 
+_SNAPSHOT_REMEDIES = {
+    LogStop.HEADER: ("the snapshot's header does not verify", _RESTORE),
+    LogStop.VERSION: ("the snapshot was written by a newer version", "start that version, or one newer than it"),
+    LogStop.BROKER: ("the snapshot was written by another broker", "give this broker its own data directory"),
+    LogStop.MISNAMED: ("the snapshot ends elsewhere than its name says", "give it back its own name"),
+    LogStop.SHORT: ("the snapshot is not as long as it was written", _RESTORE),
+    LogStop.DAMAGED: ("the snapshot is damaged at byte {offset}", _RESTORE),
+    LogStop.EVENTS: ("the snapshot holds no whole records at byte {offset}", "please report it, with the file"),
+}
+
+
 class LogDamaged(DataDirectoryError):
     """The log cannot be believed: `end` says where and why. Nothing was changed."""
 
@@ -89,6 +100,21 @@ class LogDamaged(DataDirectoryError):
         facts = {"segment": end.segment, "position": end.position, "offset": end.offset, "found": end.found}
         super().__init__(path, reason.format(**facts), remedy)
         self.end = end
+
+
+class SnapshotDamaged(DataDirectoryError):
+    """A snapshot cannot be believed: `stop` says why, `offset` at which byte of the file. Nothing was changed."""
+
+    def __init__(self, path: Path, name: str, stop: LogStop, offset: int) -> None:
+        reason, remedy = _SNAPSHOT_REMEDIES.get(stop, _SNAPSHOT_REMEDIES[LogStop.DAMAGED])
+        super().__init__(path / name, reason.format(offset=offset), remedy)
+        self.stop = stop
+        self.offset = offset
+
+    @property
+    def is_replaceable(self) -> bool:
+        """Whether an older snapshot, and the log from there on, say the same. Not if somebody else wrote it."""
+        return self.stop not in (LogStop.VERSION, LogStop.BROKER)
 
 
 class JournalStep(IntEnum):
@@ -143,5 +169,7 @@ class JournalCounters:
     """Of all segments, as they stand on the disk."""
     committed: int
     """Log position."""
+    oldest: int
+    """Log position of the first event that is kept."""
     spare_errno: int
     """Why there is no spare segment (a full disk); 0: there is one, or it is being made. Fatal when the next one is needed."""

@@ -1,13 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""The journal: the log of what happened, written before anybody is told. Format, writer, reader, disks, committer.
+"""The journal: the log of what happened, written before anybody is told, and snapshots of where that led. Formats, disks, committer.
 
 Everything but the Python faces runs without the GIL. The committer is one thread (`Journal.run`); it shares with others only
 what journal_records.pxd calls atomic, the list of watchers (a mutex), and the event source.
 
 FORMAT, version 1. All numbers are little-endian; a *log position* is a byte of the event stream since the broker's first start.
 
-A log is a directory of segments and nothing else that counts: `lock` (flock; the holder's process number), `spare` (the next segment, being
-made), `torn-<position>-<generation>` (cut off after a crash, kept for who wants to look) are not read.
+A log is a directory of segments; `lock` (flock; the holder's process number), `spare` (the next segment, being made),
+`torn-<position>-<generation>` (cut off after a crash, kept for who wants to look) are not read. Snapshots lie beside them.
 
 A segment is a file of a fixed size, allocated whole and zero where nothing was written. Its name is the log position of its first
 event byte, 16 hexadecimal digits, and `.log`:
@@ -42,6 +42,12 @@ Refused as well: a header that does not verify, a newer version, another broker'
 later one, a block without whole events, an end before what is known to have been committed. `broker/model/journal.py` says what to do about each.
 What cannot be told from a crash is damage of the very last block; LogEnd.is_whole warns of it.
 
+A snapshot holds everything up to a log position: events that make the same state anew (ext/ledger says which). Its name is that position, 16
+hexadecimal digits, and `.snap`. Its header is a segment's, but for the magic USHERSNP; segment size is the size of the whole file, first
+position is where the snapshot ends. Blocks as above lie behind it to the end of the file without a hole; their positions count from 0. It is written as
+`snapshot-new`, header last, and gets its name when all of it is synced: a named one is whole, so that whatever does not verify is damage. All
+of it is verified before anything of it is used.
+
 STARTING. What was read may be in memory only: the write may have failed, or never have been synced. So before anything
 builds on it the last block is written again, the torn rest is cut, and both are synced, with the names.
 
@@ -56,7 +62,9 @@ One translation unit, one concern a file:
     watchers    who is told, who wakes
     segments    spare, next, old, and the last run's end
     committer   rounds
-    places, reading, face   the Python faces
+    snapshots   written, and read
+    crash       places where a test wants the process to die
+    places, reading, snapshot_faces, face   the Python faces
 """
 
 cimport cython
@@ -79,11 +87,12 @@ import os
 from pathlib import Path
 
 from broker.errors import AlreadyRunning, DataDirectoryError
-from broker.model.journal import JournalCounters, JournalFailure, JournalStep, LogDamaged, LogEnd, LogStop
+from broker.model.journal import JournalCounters, JournalFailure, JournalStep, LogDamaged, LogEnd, LogStop, SnapshotDamaged
 
 cdef extern from "usher_assert.h" nogil:
     void USHER_ASSERT(bint condition) noexcept
 
+include "crash.pxi"
 include "format.pxi"
 include "writer.pxi"
 include "reader.pxi"
@@ -95,6 +104,8 @@ include "segments.pxi"
 include "committer.pxi"
 include "places.pxi"
 include "reading.pxi"
+include "snapshots.pxi"
+include "snapshot_faces.pxi"
 include "face.pxi"
 
 USHER_ASSERT(sizeof(SegmentHeader) == SEGMENT_HEADER_USED and sizeof(BlockHeader) == BLOCK_HEADER_SIZE)

@@ -34,9 +34,19 @@ cdef void sync_count(JournalTotals* totals, int64_t elapsed) noexcept nogil:
     totals.sync_buckets[min(bucket, SYNC_BUCKET_COUNT - 1)] += 1
 
 
+cdef void delay(int64_t duration_ns) noexcept nogil:
+    cdef nap rest
+    rest.tv_sec = duration_ns // 1_000_000_000
+    rest.tv_nsec = duration_ns % 1_000_000_000
+    while nanosleep(&rest, &rest) < 0 and errno == EINTR:
+        pass
+
+
 cdef int64_t group_sync(Committer* c) noexcept nogil:
     cdef int64_t begun = c.disk.clock(c.disk)
     cdef int64_t error = c.disk.sync_data(c.disk, c.file)
+    if c.sync_delay_ns:
+        delay(c.sync_delay_ns)
     sync_count(&c.totals, c.disk.clock(c.disk) - begun)
     return error
 
@@ -49,19 +59,28 @@ cdef int group_commit(Committer* c, uint64_t size) noexcept nogil:
         error = segment_start(c)
         if error < 0:
             return committer_fail(c, STEP_SEGMENT, error)
+    crash_here(c.crash, CRASH_BEFORE_APPEND)
     offset = writer_block(&c.writer, c.group, size)
     error = write_all(c.disk, c.file, c.group, BLOCK_HEADER_SIZE + size, offset)
     if error < 0:
         return committer_fail(c, STEP_WRITE, error)
+    crash_here(c.crash, CRASH_AFTER_APPEND)
     error = group_sync(c)
     if error < 0:
         return committer_fail(c, STEP_SYNC, error)
+    crash_here(c.crash, CRASH_AFTER_SYNC)
+    group_committed(c, size)
+    return ROUND_WORKED
+
+
+cdef void group_committed(Committer* c, uint64_t size) noexcept nogil:
+    """It is on the disk: who waits is told, and the source has its room back."""
     writer_written(&c.writer, size)
     group_count(&c.totals, size)
     store_u64(&c.committed, c.writer.position)
+    crash_here(c.crash, CRASH_BEFORE_ANSWER)
     watchers_tell(c)
     c.source.release(c.source, c.writer.position - c.base)
-    return ROUND_WORKED
 
 
 cdef void group_count(JournalTotals* totals, uint64_t size) noexcept nogil:

@@ -63,8 +63,9 @@ cdef class Journal:
     cdef EventSource source
     cdef LedgerSource ledger_source
     cdef JournalPort entry
-    cdef LogDisk place
+    cdef readonly LogDisk place
     cdef LogReading recovery
+    cdef CrashPoint crash_point
     cdef object source_owner
     cdef bytes broker_id
     cdef uint64_t generation
@@ -74,7 +75,7 @@ cdef class Journal:
 
     def __cinit__(
         self, place, *, bytes broker_id not None, generation, segment_size=SEGMENT_SIZE_DEFAULT,
-        group_size_max=GROUP_SIZE_DEFAULT, salt_seed=None,
+        group_size_max=GROUP_SIZE_DEFAULT, salt_seed=None, crash_point=None, sync_delay_ns=0,
     ):
         self.c.file = self.c.spare.file = self.c.wake_fd = self.c.failure_fd = -1  # before anything can fail
         _eight(broker_id)
@@ -89,6 +90,10 @@ cdef class Journal:
         self.c.group = <uint8_t*>malloc(BLOCK_HEADER_SIZE + self.c.group_size_max)
         if self.c.group == NULL:
             raise MemoryError
+        self.c.sync_delay_ns = _within("sync_delay_ns", sync_delay_ns, 0, 10_000_000_000)
+        self.crash_point = _crash_point_of(crash_point)
+        if self.crash_point is not None:
+            self.c.crash = &self.crash_point.state
         self.place = _disk_of(place)
         self.c.disk = &self.place.disk
         if not committer_begin(&self.c):
@@ -117,7 +122,7 @@ cdef class Journal:
         """What was committed from this position on. To be read to its end before `begin`."""
         if self.c.is_begun:
             raise RuntimeError("recover comes before begin")
-        self.recovery = LogReading(self.place, self.broker_id, position, None)
+        self.recovery = LogReading(self.place, self.broker_id, position, None, self.crash_point)
         return self.recovery
 
     def begin(self, source not None):
@@ -137,13 +142,15 @@ cdef class Journal:
         writer_begin(&self.c.writer, _eight(self.broker_id), self.generation, self.salt_seed, self.segment_size, self.recovery.r.position)
         with nogil:
             error = log_settle(&self.c, &self.recovery.r)
-            if error == 0:
+            if error >= 0:
+                crash_here(self.c.crash, CRASH_MID_RECOVERY)
                 error = segment_start(&self.c)
         if error < 0:
-            self.c.failure.step = STEP_SETTLE
             raise OSError(-error, f"the log cannot be begun: {os.strerror(-error)}", self.place.name)
         self.c.committed = self.c.writer.position
+        self.c.oldest = self.c.firsts[0]
         self.c.is_begun = True
+        watchers_tell(&self.c)
 
     cdef _take_segments(self):
         cdef list firsts = _segments(self.place)
@@ -241,6 +248,11 @@ cdef class Journal:
         return load_u64(&self.c.committed)
 
     @property
+    def oldest(self):
+        """Log position of the first event that is kept."""
+        return load_u64(&self.c.oldest)
+
+    @property
     def base(self):
         """Log positions are so much ahead of the source's; modulo 2**64."""
         return self.c.base
@@ -265,7 +277,7 @@ cdef class Journal:
             sync_ns=totals.sync_ns, sync_bucket_counts=tuple([totals.sync_buckets[i] for i in range(SYNC_BUCKET_COUNT)]),
             largest_group_size=totals.largest_group_size, rolls=totals.rolls, rolls_without_spare=totals.rolls_without_spare,
             retired=totals.retired, wakes=totals.wakes, segment_count=segments, log_size=segments * self.segment_size,
-            committed=self.committed, spare_errno=self.c.spare.errno_value,
+            committed=self.committed, oldest=self.oldest, spare_errno=self.c.spare.errno_value,
         )
 
     def port(self):

@@ -14,7 +14,9 @@ cdef extern from "<fcntl.h>" nogil:
     const int O_CLOEXEC
     const int O_NOFOLLOW
     int openat(int directory, const char* name, int flags, unsigned int mode)
+    const int POSIX_FADV_WILLNEED
     int posix_fallocate(int fd, int64_t offset, int64_t size)
+    int posix_fadvise(int fd, int64_t offset, int64_t size, int advice)
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t pwrite(int fd, const void* data, size_t size, int64_t offset)
@@ -34,6 +36,16 @@ cdef extern from "<sys/stat.h>" nogil:
         int64_t st_size
     int fstat(int fd, stat_record* target)
 
+cdef extern from "<signal.h>" nogil:
+    const int SIGKILL
+    int kill(int process, int number)
+
+cdef extern from "<time.h>" nogil:
+    cdef struct nap "timespec":
+        long tv_sec
+        long tv_nsec
+    int nanosleep(const nap* wanted, nap* rest)
+
 cdef extern from "<sys/file.h>" nogil:
     const int LOCK_EX
     const int LOCK_NB
@@ -49,6 +61,7 @@ cdef extern from "<dirent.h>" nogil:
     int closedir(DIR* directory)
 
 cdef extern from "<errno.h>" nogil:
+    const int EACCES
     const int EBADF
     const int EIO
     const int EINVAL
@@ -56,6 +69,7 @@ cdef extern from "<errno.h>" nogil:
     const int ENOENT
     const int ENOSPC
     const int EOVERFLOW
+    const int EROFS
     const int EWOULDBLOCK
 
 cdef extern from "usher_crc32c.h" nogil:

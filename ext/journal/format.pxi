@@ -3,8 +3,10 @@
 cdef extern from *:
     """
     static const char usher_log_magic[9] = "USHERLOG";
+    static const char usher_snapshot_magic[9] = "USHERSNP";
     """
     const char* LOG_MAGIC "usher_log_magic"
+    const char* SNAPSHOT_MAGIC "usher_snapshot_magic"
 
 
 cdef inline uint64_t word_mix(uint64_t word) noexcept nogil:
@@ -19,8 +21,12 @@ cdef void segment_name(char* name, uint64_t first) noexcept nogil:
     snprintf(name, FILE_NAME_SIZE, "%016llx.log", <unsigned long long>first)
 
 
-cdef bint segment_named(const char* name, uint64_t* first) noexcept nogil:
-    """Whether it is a segment's name: 16 small hexadecimal digits and .log."""
+cdef void snapshot_name(char* name, uint64_t position) noexcept nogil:
+    snprintf(name, FILE_NAME_SIZE, "%016llx.snap", <unsigned long long>position)
+
+
+cdef bint position_named(const char* name, const char* ending, uint64_t* first) noexcept nogil:
+    """Whether the name is 16 small hexadecimal digits and this ending."""
     cdef uint64_t number = 0
     cdef int i
     cdef char letter
@@ -33,13 +39,13 @@ cdef bint segment_named(const char* name, uint64_t* first) noexcept nogil:
         else:
             return False
     first[0] = number
-    return strcmp(name + 16, ".log") == 0
+    return strcmp(name + 16, ending) == 0
 
 
-cdef void header_put(uint8_t* target, SegmentHeader* header) noexcept nogil:
+cdef void header_put(uint8_t* target, SegmentHeader* header, const char* magic) noexcept nogil:
     """SEGMENT_HEADER_SIZE bytes; sets magic, version, size of the header, checksum."""
     memset(target, 0, SEGMENT_HEADER_SIZE)
-    memcpy(header.magic, LOG_MAGIC, 8)
+    memcpy(header.magic, magic, 8)
     header.version = LOG_VERSION
     header.header_size = SEGMENT_HEADER_SIZE
     header.flags = 0
@@ -47,12 +53,12 @@ cdef void header_put(uint8_t* target, SegmentHeader* header) noexcept nogil:
     memcpy(target, header, SEGMENT_HEADER_USED)
 
 
-cdef uint8_t header_take(const uint8_t* data, uint64_t size, SegmentHeader* header) noexcept nogil:
+cdef uint8_t header_take(const uint8_t* data, uint64_t size, SegmentHeader* header, const char* magic) noexcept nogil:
     """STOP_NONE, or why it is none of ours."""
     if size < SEGMENT_HEADER_SIZE:
         return STOP_HEADER
     memcpy(header, data, SEGMENT_HEADER_USED)
-    if memcmp(header.magic, LOG_MAGIC, 8) or header.crc != crc32c(0, data, SEGMENT_HEADER_USED - 4):
+    if memcmp(header.magic, magic, 8) or header.crc != crc32c(0, data, SEGMENT_HEADER_USED - 4):
         return STOP_HEADER
     if header.version != LOG_VERSION:
         return STOP_VERSION

@@ -1,8 +1,9 @@
-"""The records of the journal: the log's format, its writer and reader, the disk behind them, and the committer.
+"""The records of the journal: the log's format, its writer and reader, snapshots, the disk behind them, and the committer.
 
     EventSource ──► Committer ──► LogWriter (which bytes, where) ──► Disk (real or simulated)
                         └──► CommitWatcher (committed position, descriptors to be woken)
     Disk ──► LogReader (events, or where and why it stops)
+    state records ──► SnapshotFile ──► Disk ──► SnapshotCursor
 
 Positions are bytes of the event stream since the broker's first start ("log positions"); those of an EventSource begin
 anew with each run, `Committer.base` lies between the two. Times are CLOCK_MONOTONIC in nanoseconds.
@@ -33,6 +34,8 @@ cdef enum:
     GROUPS_BETWEEN_CHORES = 64      # at most, while there is always something to commit
     IDLE_WAIT_MS = 100              # who forgets to wake the committer waits no longer
     SYNC_BUCKET_COUNT = 20          # 16 µs, doubling: the last but one ends at 4.2 s
+    SNAPSHOT_SYNC_SIZE = 4194304    # of a snapshot that is being written, before it is synced once more: no sync is long
+    SMALL_FILE_SIZE_MAX = 65536     # what `LogDisk.load` reads
 
 cdef enum:  # LogStop                  # where reading ends; broker/model/journal.py has the same numbers
     STOP_NONE = 0                   # it goes on
@@ -59,14 +62,28 @@ cdef enum:  # JournalStep              # what failed; broker/model/journal.py ha
     STEP_SOURCE = 4                 # events were lost before they were read
     STEP_SETTLE = 5                 # at the start: the last run's end made durable, its torn tail cut
 
-cdef struct SegmentHeader:          # little-endian, as it stands in the file
+cdef enum:  # CrashPoint               # where a test wants the process to die
+    CRASH_NONE = 0
+    CRASH_BEFORE_APPEND = 1
+    CRASH_AFTER_APPEND = 2
+    CRASH_AFTER_SYNC = 3
+    CRASH_BEFORE_ANSWER = 4
+    CRASH_MID_SNAPSHOT = 5
+    CRASH_MID_RECOVERY = 6
+    CRASH_POINT_COUNT = 7
+
+cdef struct CrashState:
+    uint64_t countdown              # of times that the place is reached
+    uint8_t place
+
+cdef struct SegmentHeader:          # little-endian, as it stands in the file; a snapshot's is the same
     uint8_t magic[8]
     uint32_t version
     uint32_t header_size
-    uint64_t segment_size
+    uint64_t segment_size           # of a snapshot: of the file
     uint8_t broker_id[8]
     uint64_t generation
-    uint64_t first                  # log position of the first event byte
+    uint64_t first                  # log position of the first event byte; of a snapshot: up to which it holds everything
     uint64_t salt
     uint32_t flags
     uint32_t crc                    # of the 60 bytes before it
@@ -113,6 +130,26 @@ cdef struct EventSpan:              # whole events inside the segment at hand
     uint64_t offset
     uint64_t size
 
+cdef struct SnapshotFile:           # being written
+    Disk* disk
+    CrashState* crash
+    int64_t file                    # -1: none
+    uint64_t salt
+    uint64_t size                   # of the events so far
+    uint64_t offset                 # where the next block goes
+    uint64_t unsynced_size
+    uint8_t* block                  # room for one
+
+cdef struct SnapshotCursor:         # being read
+    Disk* disk
+    int64_t file                    # -1: none
+    uint64_t salt
+    uint64_t file_size
+    uint64_t position               # of the next event byte, in the snapshot's own stream
+    uint64_t offset                 # of its block
+    uint32_t size                   # of the events in `block`
+    uint8_t* block                  # room for one
+
 # --- the disk ------------------------------------------------------------------------------------------------------------
 
 cdef struct FileName:
@@ -150,6 +187,7 @@ cdef struct Disk:
     disk_fn sync_names
     disk_list_fn list_files         # how many; -EOVERFLOW: more than fit
     disk_lock_fn take_lock          # -EAGAIN: held; `holder` is its process, 0 if that cannot be read
+    disk_remove_fn read_ahead       # this file will be read soon
     disk_fn clock                   # now
 
 # --- the committer ---------------------------------------------------------------------------------------------------------
@@ -206,10 +244,13 @@ cdef struct Committer:
     uint32_t groups_since_chores
     int wake_fd
     int failure_fd
+    int64_t sync_delay_ns           # added to each sync: for tests and benchmarks
+    CrashState* crash
     # Written by any thread, or read by any (atomic):
     uint64_t base                   # log position = position of the source + base
     uint64_t committed              # log position
     uint64_t retire_below
+    uint64_t oldest                 # log position of the first event byte that is kept
     uint8_t is_waiting
     uint8_t is_stopping
     uint8_t is_failed

@@ -9,6 +9,70 @@ cdef class LogDisk:
     def close(self):
         """Gives back lock and descriptors. Nothing may use it any more."""
 
+    cdef int64_t _checked(self, int64_t outcome, str name) except -1:
+        if outcome < 0:
+            raise OSError(-outcome, os.strerror(-outcome), f"{self.name}/{name}")
+        return outcome
+
+    def file_names(self):
+        """Of all files, in order."""
+        cdef FileName* names = <FileName*>malloc(LOG_FILES_MAX * sizeof(FileName))
+        cdef int64_t count
+        if names == NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                count = self.disk.list_files(&self.disk, names, LOG_FILES_MAX)
+            self._checked(count, "")
+            return sorted([names[i].text.decode() for i in range(count)])
+        finally:
+            free(names)
+
+    def load(self, str name):
+        """A small file; see broker/_journal.pyi."""
+        cdef bytes text = name.encode()
+        cdef int64_t file = self._checked(self.disk.open_file(&self.disk, PyBytes_AS_STRING(text), OPEN_TO_READ), name)
+        cdef int64_t size = self.disk.file_size(&self.disk, file)
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, max(0, min(size, SMALL_FILE_SIZE_MAX)))
+        if size >= 0:
+            size = read_all(&self.disk, file, <uint8_t*>PyBytes_AS_STRING(data), len(data), 0)
+        self.disk.close_file(&self.disk, file)
+        return data[: self._checked(size, name)]
+
+    def store(self, str name, bytes data not None):
+        """Makes or replaces a small file, durably."""
+        cdef bytes fresh = f"{name}-new".encode()
+        cdef bytes text = name.encode()
+        cdef Disk* disk = &self.disk
+        cdef int64_t file, error
+        if len(fresh) >= FILE_NAME_SIZE:
+            raise ValueError(f"{name!r} is too long a name")
+        file = self._checked(disk.open_file(disk, PyBytes_AS_STRING(fresh), OPEN_NEW), name)
+        error = write_all(disk, file, <const uint8_t*>PyBytes_AS_STRING(data), len(data), 0)
+        if error >= 0:
+            with nogil:
+                error = disk.sync_data(disk, file)
+        disk.close_file(disk, file)
+        if error >= 0:
+            error = disk.rename_file(disk, PyBytes_AS_STRING(fresh), PyBytes_AS_STRING(text))
+        if error >= 0:
+            with nogil:
+                error = disk.sync_names(disk)
+        self._checked(error, name)
+
+    def drop(self, str name):
+        """Removes a file; durable with the next change that is."""
+        cdef bytes text = name.encode()
+        self._checked(self.disk.remove_file(&self.disk, PyBytes_AS_STRING(text)), name)
+
+    def move(self, str name, str new_name):
+        """Gives a file another name; durable with the next change that is."""
+        cdef bytes text = name.encode()
+        cdef bytes new_text = new_name.encode()
+        if len(new_text) >= FILE_NAME_SIZE:
+            raise ValueError(f"{new_name!r} is too long a name")
+        self._checked(self.disk.rename_file(&self.disk, PyBytes_AS_STRING(text), PyBytes_AS_STRING(new_text)), name)
+
 
 cdef class RealDisk(LogDisk):
     """A directory of the file system, made if need be; see broker/_journal.pyi."""
@@ -85,6 +149,7 @@ cdef class SimulatedDisk(LogDisk):
         self.disk.sync_names = simulated_sync_names
         self.disk.list_files = simulated_list
         self.disk.take_lock = simulated_lock
+        self.disk.read_ahead = simulated_read_ahead
         self.disk.clock = simulated_clock
 
     def __dealloc__(self):

@@ -43,7 +43,7 @@ cdef bint reader_segment(LogReader* r, uint64_t name, const uint8_t* data, uint6
     r.offset = 0
     r.block_offset = r.torn_size = 0
     r.is_whole = False
-    r.stop = header_take(data, size, &header)
+    r.stop = header_take(data, size, &header, LOG_MAGIC)
     if r.stop == STOP_NONE:
         r.found = header.first
         r.stop = segment_verdict(r, &header)

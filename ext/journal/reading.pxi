@@ -9,10 +9,12 @@ cdef class LogReading:
     cdef list firsts
     cdef Py_ssize_t next_index
     cdef object until
+    cdef CrashPoint crash_point
     cdef readonly object end
 
-    def __cinit__(self, LogDisk place not None, bytes broker_id not None, position, until=None):
+    def __cinit__(self, LogDisk place not None, bytes broker_id not None, position, until=None, CrashPoint crash_point=None):
         self.place = place
+        self.crash_point = crash_point
         self.until = until
         self.firsts = _segments(place)
         if position is None:
@@ -40,6 +42,8 @@ cdef class LogReading:
                 with nogil:
                     has_more = reader_span(&self.r, &span)
             if has_more:
+                if self.crash_point is not None:
+                    crash_here(&self.crash_point.state, CRASH_MID_RECOVERY)
                 return span.position, PyBytes_FromStringAndSize(<char*>self.data + span.offset, span.size)
             self._go_on()
         raise StopIteration
@@ -83,6 +87,9 @@ cdef class LogReading:
             size = file_load(&self.place.disk, name, &self.data)
         if size < 0:
             raise OSError(-size, os.strerror(-size), f"{self.place.name}/{name.decode()}")
+        if not is_last:
+            segment_name(name, self.firsts[self.next_index])
+            self.place.disk.read_ahead(&self.place.disk, name)
         with nogil:
             reader_segment(&self.r, first, self.data, size, is_last)
 
@@ -109,13 +116,17 @@ cdef int64_t file_load(Disk* disk, const char* name, uint8_t** data) noexcept no
         size = -EOVERFLOW
     if size >= 0:
         data[0] = <uint8_t*>malloc(size + 1)
-        size = read_all(disk, file, data[0], size) if data[0] != NULL else -ENOMEM
+        size = read_all(disk, file, data[0], size, 0) if data[0] != NULL else -ENOMEM
     disk.close_file(disk, file)
     return size
 
 
 cdef list _segments(LogDisk place):
-    """Positions in the names of all segments, in order. Other files are nobody's business."""
+    return _positions(place, b".log")
+
+
+cdef list _positions(LogDisk place, const char* ending):
+    """Positions in the names of all files of this ending, in order. Other files are nobody's business."""
     cdef FileName* names = <FileName*>malloc(LOG_FILES_MAX * sizeof(FileName))
     cdef list firsts = []
     cdef int64_t count, i
@@ -128,7 +139,7 @@ cdef list _segments(LogDisk place):
         if count < 0:
             raise OSError(-count, os.strerror(-count), place.name)
         for i in range(count):
-            if segment_named(names[i].text, &first):
+            if position_named(names[i].text, ending, &first):
                 firsts.append(first)
     finally:
         free(names)

@@ -84,12 +84,29 @@ cdef int64_t real_list(Disk* disk, FileName* names, uint32_t count_max) noexcept
     return count
 
 
+cdef int64_t real_read_ahead(Disk* disk, const char* name) noexcept nogil:
+    """Linux begins to read it; nothing waits, and that it cannot is no error."""
+    cdef int fd = openat(directory_of(disk), name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0)
+    if fd >= 0:
+        posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED)
+        close_fd(fd)
+    return 0
+
+
+cdef int lock_file_open(int directory) noexcept nogil:
+    """To read only where nothing can be written: who only reads must be alone, too."""
+    cdef int fd = openat(directory, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    if fd < 0 and (errno == EROFS or errno == EACCES or errno == ENOSPC):
+        fd = openat(directory, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0)
+    return fd
+
+
 cdef int64_t real_lock(Disk* disk, int64_t* holder) noexcept nogil:
     """flock: it ends with the process, however that ends, and can be handed over with its descriptor."""
     cdef RealDirectory* directory = <RealDirectory*>disk.inner
     cdef char text[24]
     cdef int64_t size
-    cdef int fd = openat(directory.fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    cdef int fd = lock_file_open(directory.fd)
     cdef int reason
     holder[0] = 0
     if fd < 0:
@@ -132,6 +149,7 @@ cdef void real_disk(Disk* disk, RealDirectory* directory) noexcept nogil:
     disk.sync_names = real_sync_names
     disk.list_files = real_list
     disk.take_lock = real_lock
+    disk.read_ahead = real_read_ahead
     disk.clock = real_clock
 
 
@@ -151,12 +169,12 @@ cdef int64_t write_all(Disk* disk, int64_t file, const uint8_t* data, uint64_t s
     return 0
 
 
-cdef int64_t read_all(Disk* disk, int64_t file, uint8_t* target, uint64_t size) noexcept nogil:
-    """How much there was up to `size`, or -errno."""
+cdef int64_t read_all(Disk* disk, int64_t file, uint8_t* target, uint64_t size, uint64_t offset) noexcept nogil:
+    """How much there was from the offset on up to `size`, or -errno."""
     cdef uint64_t done = 0
     cdef int64_t took
     while done < size:
-        took = disk.read_at(disk, file, target + done, size - done, done)
+        took = disk.read_at(disk, file, target + done, size - done, offset + done)
         if took == -EINTR:
             continue
         if took < 0:

@@ -128,6 +128,7 @@ cdef bint retire_step(Committer* c) noexcept nogil:
         return False
     memmove(c.firsts, c.firsts + 1, (c.segment_count - 1) * sizeof(uint64_t))
     store_u32(&c.segment_count, c.segment_count - 1)
+    store_u64(&c.oldest, c.firsts[0])
     c.totals.retired += 1
     return True
 
@@ -155,17 +156,19 @@ cdef int64_t tail_settle(Committer* c, const LogReader* r, int64_t file) noexcep
     cdef uint8_t* data = <uint8_t*>malloc(r.size + 1)
     cdef int64_t error = -ENOMEM
     if data != NULL:
-        error = read_all(c.disk, file, data, r.size)
+        error = read_all(c.disk, file, data, r.size, 0)
     if error >= 0 and <uint64_t>error != r.size:
         error = -EIO
     if error >= 0 and r.torn_size:
         error = aside_put(c, r, data + r.offset)
         memset(data + r.offset, 0, r.torn_size)
+        crash_here(c.crash, CRASH_MID_RECOVERY)
         if error >= 0:
             error = write_all(c.disk, file, data + r.offset, r.torn_size, r.offset)
     if error >= 0 and r.block_offset:
         error = write_all(c.disk, file, data + r.block_offset, r.offset - r.block_offset, r.block_offset)
     free(data)
+    crash_here(c.crash, CRASH_MID_RECOVERY)
     return error if error < 0 else c.disk.sync_data(c.disk, file)
 
 

@@ -368,6 +368,10 @@ cdef int64_t simulated_lock(Disk* disk, int64_t* holder) noexcept nogil:
     return 0
 
 
+cdef int64_t simulated_read_ahead(Disk* disk, const char* name) noexcept nogil:
+    return 0
+
+
 cdef int64_t simulated_clock(Disk* disk) noexcept nogil:
     return state_of(disk).now
 

@@ -37,7 +37,7 @@ cdef void watch_remove(Committer* c, const uint64_t* committed, int descriptor) 
 
 cdef void watcher_tell(const Committer* c, const CommitWatcher* watcher) noexcept nogil:
     cdef uint32_t i
-    if watcher.committed != NULL and c.committed >= c.base:
+    if watcher.committed != NULL and c.is_begun:
         store_max(watcher.committed, c.committed - c.base)
     for i in range(watcher.descriptor_count):
         eventfd_tell(watcher.descriptors[i])

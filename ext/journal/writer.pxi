@@ -31,7 +31,7 @@ cdef void writer_next_segment(LogWriter* w, uint8_t* header_bytes) noexcept nogi
     header.generation = w.generation
     header.first = w.first
     header.salt = w.salt
-    header_put(header_bytes, &header)
+    header_put(header_bytes, &header, LOG_MAGIC)
 
 
 cdef uint64_t writer_block(const LogWriter* w, uint8_t* block_bytes, uint64_t size) noexcept nogil:
