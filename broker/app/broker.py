@@ -6,7 +6,8 @@
     keyring-*         one a bus, one a key          grpc's own threads
 
 Order of the start: data directory (generation synced) → ports bound → keyring → clock → listeners → running.json. Signals go through
-the loop; threads start with all signals blocked. SIGTERM and SIGINT stop, SIGHUP reloads. No fork. The end is the table in `_steps`.
+the loop; threads start with all signals blocked. SIGTERM and SIGINT stop, SIGHUP reloads. No fork. The end is the table in `_steps`; a
+successor (takeover.py) ends the broker by the same table, and gets the data directory's lock behind it.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ import functools
 import logging
 import os
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import broker
 from broker.app.config import Config
 from broker.app.data_directory import DataDirectory, opened
 from broker.app.emulation import EmulatedFleet
-from broker.app.listeners import Listeners, open_listeners
+from broker.app.listeners import Listeners, bind_sockets, open_listeners
 from broker.app.logs import facts
 from broker.app.native_clients import require_data_plane
 from broker.app.parts import Parts, build_parts
+from broker.app.preflight import try_without_directory
 from broker.app.process_rules import (
     DESCRIPTORS_BESIDE,
     connections_possible,
@@ -36,7 +39,10 @@ from broker.app.process_rules import (
     signals_blocked,
 )
 from broker.app.reload_signal import ReloadSignal
+from broker.app.service_manager import ServiceManager
 from broker.app.shutdown import Step, at_once, in_thread, shut_down
+from broker.app.takeover import Inheritance, inherit
+from broker.app.takeover_door import TakeoverDoor
 from broker.errors import InternalFault
 from broker.exit_codes import ExitCode
 from hwkey import Waits
@@ -44,8 +50,11 @@ from hwkey import Waits
 log = logging.getLogger("broker.app")
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SERVING = "serving"
 ADMIN_DRAIN_S = 0.5
 STEP_S = 5.0
+KEYS_TRIED_S = 5.0
+"""How long client apps wait at the sockets of a predecessor for the keys to be tried, rather than be told to come again."""
 KEYRING_STOP_S = STEP_S + Waits().command_wait_ms / 1000
 """A key that does not answer is waited for as long as one command to it may take: its USB transfer cannot be cut short."""
 
@@ -62,15 +71,35 @@ class Endpoints:
     http: str
 
 
-def run_broker(config: Config, announce: Callable[[Endpoints], None] = lambda _: None) -> None:
-    """Runs a broker until a signal stops it; `announce` is called once it serves. BrokerError's tree if it cannot."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a broker lives in beside its configuration."""
+
+    directory: DataDirectory
+    sockets: Mapping[str, socket.socket]
+    manager: ServiceManager
+    is_takeover: bool
+
+
+def run_broker(
+    config: Config, announce: Callable[[Endpoints], None] = lambda _: None, *, is_takeover: bool = False
+) -> None:
+    """Runs a broker until a signal stops it; `announce` is called once it serves. With `is_takeover` the one that runs ends for it.
+    BrokerError's tree if it cannot."""
     require_data_plane(config)
     prepare_process()
     config = _within_descriptors(config)
-    with opened(config.data_dir) as directory:
+    manager = ServiceManager()
+    if is_takeover:
+        try_without_directory(config)
+    inheritance = inherit(config.data_dir, is_takeover=is_takeover)
+    with opened(config.data_dir, inheritance.lock) as directory:
+        surroundings = _surroundings(config, directory, inheritance, manager)
         fleet = _fleet(config) if config.emulation.enabled else None
         config.licence_folder.mkdir(parents=True, exist_ok=True)
-        failed_steps, failure = asyncio.run(_serve(config, directory, fleet, announce))
+        failed_steps, failure, door = asyncio.run(_serve(config, surroundings, fleet, announce))
+        if not failed_steps:
+            door.hand_over(directory.lock)
     log.info("stopped")
     if failed_steps:
         # A thread that cannot be ended would keep the process; what matters has been done by now.
@@ -78,6 +107,13 @@ def run_broker(config: Config, announce: Callable[[Endpoints], None] = lambda _:
         os._exit(ExitCode.OUR_BUG)
     if failure is not None:
         raise failure
+
+
+def _surroundings(
+    config: Config, directory: DataDirectory, inheritance: Inheritance, manager: ServiceManager
+) -> Surroundings:
+    sockets = bind_sockets(config, inheritance.sockets)
+    return Surroundings(directory, sockets, manager, is_takeover=bool(inheritance.predecessor))
 
 
 def _within_descriptors(config: Config) -> Config:
@@ -99,32 +135,55 @@ def _fleet(config: Config) -> EmulatedFleet:
 
 
 async def _serve(
-    config: Config, directory: DataDirectory, fleet: EmulatedFleet | None, announce: Callable[[Endpoints], None]
-) -> tuple[tuple[str, ...], InternalFault | None]:
-    """One life of the broker; the names of the steps of its shutdown that failed, and the part whose failure ended it."""
-    stop = StopRequest(asyncio.get_running_loop())
+    config: Config, around: Surroundings, fleet: EmulatedFleet | None, announce: Callable[[Endpoints], None]
+) -> tuple[tuple[str, ...], InternalFault | None, TakeoverDoor]:
+    """One life of the broker; the names of the steps of its shutdown that failed, the part whose failure ended it, and the door where a
+    successor may wait."""
+    stop, directory, manager = StopRequest(asyncio.get_running_loop()), around.directory, around.manager
     with signals_blocked():
         # First, so that a signal that comes meanwhile stops the broker in order as soon as it serves.
         stop.on_signals()
         parts = build_parts(config, directory, fleet, functools.partial(stop.fail, "the clock thread"))
-        listeners = open_listeners(config, directory, parts, stop.fail)
+        listeners = open_listeners(config, directory, parts, stop.fail, around.sockets)
+        door = TakeoverDoor(directory.path, listeners.sockets, stop.ask, lambda: None, _refusal(manager))
         pump_task = asyncio.create_task(parts.pump.run(), name="usher-events")
         pump_task.add_done_callback(functools.partial(stop.ended, "the event pump"))
         _begin_keyring(config, parts)
         if parts.ticker is not None:
             parts.ticker.start()
-        reload_signal = ReloadSignal(parts.reloader.reload)
+        reload_signal = ReloadSignal(functools.partial(_reload, parts, manager))
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_signal.request)
     try:
+        if around.is_takeover:
+            await asyncio.to_thread(parts.keyring.await_started, KEYS_TRIED_S)
         await listeners.start(functools.partial(stop.ended, "the HTTP listener"))
         endpoints = Endpoints(os.getpid(), broker.__version__, directory.generation, *listeners.addresses)
         directory.write_run_file(asdict(endpoints))
+        door.open()
+        watch_task = asyncio.create_task(manager.watch(listeners.is_moving), name="usher-watchdog")
+        manager.say_ready(SERVING)
         log.info("serving", extra=facts(**asdict(endpoints), data_dir=str(directory.path)))
         announce(endpoints)
-        log.info("stopping", extra=facts(cause=await stop.cause()))
+        cause = await stop.cause()
+        watch_task.cancel()
+        manager.say_stopping(cause)
+        log.info("stopping", extra=facts(cause=cause))
     finally:
-        failed = await shut_down(_steps(config, directory, parts, listeners, pump_task))
-    return failed, stop.failure
+        failed = await shut_down(_steps(config, directory, parts, listeners, pump_task, door))
+    return failed, stop.failure, door
+
+
+def _refusal(manager: ServiceManager) -> str:
+    """Why this broker is not taken over from outside: systemd would believe its service ended. Its sockets keep clients waiting anyway."""
+    return "it is a service of systemd: `systemctl restart usher`" if manager.is_there else ""
+
+
+def _reload(parts: Parts, manager: ServiceManager) -> Sequence[str]:
+    manager.say_reloading()
+    try:
+        return parts.reloader.reload()
+    finally:
+        manager.say_ready(SERVING)
 
 
 def _begin_keyring(config: Config, parts: Parts) -> None:
@@ -138,10 +197,17 @@ def _begin_keyring(config: Config, parts: Parts) -> None:
 
 
 def _steps(
-    config: Config, directory: DataDirectory, parts: Parts, listeners: Listeners, pump_task: asyncio.Task[None]
+    config: Config,
+    directory: DataDirectory,
+    parts: Parts,
+    listeners: Listeners,
+    pump_task: asyncio.Task[None],
+    door: TakeoverDoor,
 ) -> tuple[Step, ...]:
     """The shutdown, in order."""
     drain_s = config.broker.drain_s
+    # Not before a successor: it has every session that is granted now.
+    no_new_sessions = Step("no new sessions", at_once(functools.partial(parts.drain.set, True)), STEP_S)
 
     async def end_events() -> None:
         pump_task.cancel()
@@ -151,9 +217,10 @@ def _steps(
         log.info("last counts", extra=facts(**_last_counts(parts)))
 
     return (
+        Step("door", door.close, STEP_S),
         Step("health", listeners.say_stopping, STEP_S),
         Step("run file", at_once(directory.remove_run_file), STEP_S),
-        Step("no new sessions", at_once(functools.partial(parts.drain.set, True)), STEP_S),
+        *(() if door.has_successor else (no_new_sessions,)),
         Step("client listener", functools.partial(listeners.clients.stop, drain_s), drain_s + STEP_S),
         Step("HTTP listener", listeners.http.stop, drain_s + STEP_S),
         Step("keyring", in_thread(parts.keyring.stop), KEYRING_STOP_S),
@@ -188,6 +255,10 @@ class StopRequest:
         """Takes the signals that end a process."""
         for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, self._stop, number.name)
+
+    def ask(self, cause: str) -> None:
+        """Somebody who may wants it to end, in order. Event loop's thread."""
+        self._stop(cause)
 
     def fail(self, part: str, error: BaseException) -> None:
         """A part that the broker cannot do without has failed."""

@@ -45,6 +45,8 @@ class DataDirectory:
     secret: bytes
     generation: int
     admin_token: str
+    lock: int
+    """The descriptor that holds the lock: whoever gets it passed has the lock too."""
 
     def write_run_file(self, facts: dict[str, Any]) -> None:
         """Says where the broker serves, for the command line and for tests."""
@@ -61,10 +63,11 @@ class DataDirectory:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[DataDirectory]:
-    """Locks the directory, making it if need be, and starts a new generation."""
+def opened(path: Path, lock: int | None = None) -> Iterator[DataDirectory]:
+    """Locks the directory, making it if need be, and starts a new generation. `lock` is its lock's descriptor, locked already, if
+    another broker has passed it; it is closed here."""
     _make(path)
-    with _locked(path / LOCK_FILE):
+    with _locked(path / LOCK_FILE, lock) as descriptor:
         try:
             broker_id = _hexadecimal(path / BROKER_ID_FILE, BROKER_ID_SIZE, 0o644)
             secret = _hexadecimal(path / SECRET_FILE, SECRET_SIZE, 0o600)
@@ -72,7 +75,7 @@ def opened(path: Path) -> Iterator[DataDirectory]:
             generation = _next_generation(path / GENERATION_FILE)
         except OSError as error:
             raise _trouble(path, error) from error
-        directory = DataDirectory(path, broker_id, secret, generation, token)
+        directory = DataDirectory(path, broker_id, secret, generation, token, descriptor)
         directory.remove_run_file()
         yield directory
 
@@ -113,10 +116,10 @@ def _trouble(path: Path, error: OSError) -> DataDirectoryError:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, given: int | None) -> Iterator[int]:
     """Holds the lock, which ends with the process however that ends."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = given if given is not None else os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise _trouble(path, error) from error
     try:
@@ -126,7 +129,7 @@ def _locked(path: Path) -> Iterator[None]:
             raise AlreadyRunning(path.parent, _pid_in(descriptor)) from None
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -2,20 +2,25 @@
 
 All three are bound before any of them serves, so that a port in use is found before a client gets in. Admin and HTTP share the
 event loop; the client port is the native data plane's, with threads of its own, or grpcio's in the same loop.
+Listening sockets are our own, so that they can be given to us and handed over (takeover.py); before grpcio, which
+binds for itself, stands a relay. Only the client port on grpcio is bound by it, unless systemd gives its socket.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
-from broker.app.config import AdminSection, ClientsSection, Config
+from broker.app.config import ClientsSection, Config
 from broker.app.data_directory import DataDirectory
-from broker.app.http_server import HttpServer, bound_socket
-from broker.app.native_clients import NativeClients, OnFailure, literal, open_native_clients
+from broker.app.http_server import HttpServer
+from broker.app.native_clients import OnFailure, open_native_clients
 from broker.app.parts import Parts
+from broker.app.relay import Relay, fresh_name
+from broker.app.socket_activation import GivenSockets
 from broker.errors import AddressInUse
 from broker.model.listener import ListenerCounters
 from broker.service.admin_server import build_admin_server
@@ -39,6 +44,29 @@ class ClientServer(Protocol):
         """Takes nothing new, lets calls under way finish for so long, and ends."""
 
 
+class RelayedServer:
+    """A gRPC listener behind a relay."""
+
+    def __init__(self, server: GrpcServer, relay: Relay) -> None:
+        self._server = server
+        self._relay = relay
+
+    async def start(self) -> None:
+        """Serves from now on."""
+        await self._server.start()
+        await self._relay.start()
+
+    async def set_serving(self, is_serving: bool) -> None:
+        """What health answers; calls are served either way."""
+        await self._server.set_serving(is_serving)
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes nothing new, lets calls under way finish for so long, and ends."""
+        self._relay.stop_accepting()
+        await self._server.stop(grace_s)
+        await self._relay.stop()
+
+
 @dataclass(slots=True)
 class Standing:
     """What /healthz says."""
@@ -51,9 +79,13 @@ class Listeners:
     """The bound listeners; `addresses` are the real ones: clients, admin, HTTP."""
 
     clients: ClientServer
-    admin: GrpcServer
+    admin: ClientServer
     http: HttpServer
     addresses: tuple[str, str, str]
+    sockets: Mapping[str, socket.socket]
+    """By section: what a successor can be given. Not that of a client port which grpcio has bound."""
+    is_moving: Callable[[], bool]
+    """Whether the data plane has moved since it was last asked: its first loop does ten times a second, at least."""
     standing: Standing = field(default_factory=Standing)
 
     async def start(self, on_http_end: Callable[[asyncio.Task[None]], None]) -> None:
@@ -70,12 +102,65 @@ class Listeners:
         await self.admin.set_serving(False)
 
 
-def open_listeners(config: Config, directory: DataDirectory, parts: Parts, on_failure: OnFailure) -> Listeners:
-    """Binds all three. AddressInUse, or ConfigError. Call it in the event loop; `on_failure` hears of a native thread that ended."""
-    clients, clients_port, counters = _clients(config, parts, on_failure)
-    admin, admin_port = _bound(
-        "admin.address",
-        config.admin,
+def bind_sockets(config: Config, given: GivenSockets) -> Mapping[str, socket.socket]:
+    """The listening sockets by section, bound or given, before anything is built on them. AddressInUse, or ConfigError."""
+    sockets = {"admin": given.take("admin", config.admin.address), "http": given.take("http", config.http.address)}
+    if config.clients.is_native or given.has("clients", config.clients.address):
+        sockets["clients"] = given.take("clients", config.clients.address)
+    given.close()
+    return sockets
+
+
+def open_listeners(
+    config: Config,
+    directory: DataDirectory,
+    parts: Parts,
+    on_failure: OnFailure,
+    sockets: Mapping[str, socket.socket],
+) -> Listeners:
+    """All three on their sockets. AddressInUse, or ConfigError. Call it in the event loop; `on_failure` hears of a native thread that ended."""
+    clients, clients_port, counters = _clients(config, parts, on_failure, sockets.get("clients"))
+    admin, admin_port = _admin(config, directory, parts, sockets["admin"])
+    standing = Standing()
+    http = _http(config, parts, standing, counters, sockets["http"])
+    addresses = (
+        str(config.clients.address.with_port(clients_port)),
+        str(config.admin.address.with_port(admin_port)),
+        str(config.http.address.with_port(http.port)),
+    )
+    return Listeners(clients, admin, http, addresses, sockets, _movement(counters), standing)
+
+
+def _clients(
+    config: Config, parts: Parts, on_failure: OnFailure, listening: socket.socket | None
+) -> tuple[ClientServer, int, Callable[[], ListenerCounters] | None]:
+    """The client port, its number, and what counts for it, if that is not `parts.stats`."""
+    if config.clients.is_native:
+        assert listening is not None
+        native = open_native_clients(config, parts.ledger, parts.certificates.native, on_failure, listening)
+        parts.waker.lead_to(native.wake)
+        return native, native.port, native.counters
+
+    def build(address: str) -> tuple[GrpcServer, int]:
+        return build_client_server(
+            verbs=parts.sessions,
+            stats=parts.stats,
+            tls=parts.certificates.of("clients"),
+            address=address,
+            connections_max=config.clients.connections_max,
+            streams_max=config.clients.streams_max,
+        )
+
+    if listening is not None:
+        return *_relayed(listening, build), None
+    return *_bound("clients.address", config.clients, build), None
+
+
+def _admin(
+    config: Config, directory: DataDirectory, parts: Parts, listening: socket.socket
+) -> tuple[ClientServer, int]:
+    return _relayed(
+        listening,
         lambda address: build_admin_server(
             verbs=parts.admin,
             stats=parts.stats,
@@ -84,41 +169,32 @@ def open_listeners(config: Config, directory: DataDirectory, parts: Parts, on_fa
             address=address,
         ),
     )
-    standing = Standing()
-    http = _http(config, parts, standing, counters)
-    addresses = (
-        str(config.clients.address.with_port(clients_port)),
-        str(config.admin.address.with_port(admin_port)),
-        str(config.http.address.with_port(http.port)),
-    )
-    return Listeners(clients, admin, http, addresses, standing)
 
 
-def _clients(
-    config: Config, parts: Parts, on_failure: OnFailure
-) -> tuple[ClientServer, int, Callable[[], ListenerCounters] | None]:
-    """The client port, its number, and what counts for it, if that is not `parts.stats`."""
-    if config.clients.is_native:
-        native: NativeClients = open_native_clients(config, parts.ledger, parts.certificates.native, on_failure)
-        parts.waker.lead_to(native.wake)
-        return native, native.port, native.counters
-    server, port = _bound(
-        "clients.address",
-        config.clients,
-        lambda address: build_client_server(
-            verbs=parts.sessions,
-            stats=parts.stats,
-            tls=parts.certificates.of("clients"),
-            address=address,
-            connections_max=config.clients.connections_max,
-            streams_max=config.clients.streams_max,
-        ),
-    )
-    return server, port, None
+def _relayed(
+    listening: socket.socket, build: Callable[[str], tuple[GrpcServer, int]]
+) -> tuple[RelayedServer, int]:
+    """A gRPC server of ours behind a socket that it did not bind."""
+    name = fresh_name()
+    server, _ = build(f"unix-abstract:{name}")
+    relay = Relay(listening, name)
+    return RelayedServer(server, relay), relay.port
+
+
+def _movement(counters: Callable[[], ListenerCounters] | None) -> Callable[[], bool]:
+    """Whether the data plane's rounds have grown since the last question; grpcio's live in the event loop, which asks."""
+    rounds = -1
+
+    def is_moving() -> bool:
+        nonlocal rounds
+        before, rounds = rounds, counters().rounds if counters is not None else rounds + 1
+        return rounds != before
+
+    return is_moving
 
 
 def _bound(
-    option: str, section: ClientsSection | AdminSection, build: Callable[[str], tuple[GrpcServer, int]]
+    option: str, section: ClientsSection, build: Callable[[str], tuple[GrpcServer, int]]
 ) -> tuple[GrpcServer, int]:
     try:
         return build(str(section.address))
@@ -127,7 +203,11 @@ def _bound(
 
 
 def _http(
-    config: Config, parts: Parts, standing: Standing, data_plane: Callable[[], ListenerCounters] | None
+    config: Config,
+    parts: Parts,
+    standing: Standing,
+    data_plane: Callable[[], ListenerCounters] | None,
+    listener: socket.socket,
 ) -> HttpServer:
     collector = UsherCollector(
         ledger=parts.ledger,
@@ -144,7 +224,6 @@ def _http(
         health=lambda: _health(parts, standing),
         metrics=metrics_endpoint(build_registry(collector)),
     )
-    listener = bound_socket(literal(config.http.address), "http.address")
     return HttpServer(application, listener, config.http.tls, config.broker.drain_s)
 
 

@@ -20,9 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from broker._ledger import Ledger
-from broker.app.address import Address
 from broker.app.config import GRPCIO, NATIVE, Config, to_ns
-from broker.app.http_server import bound_socket
 from broker.app.logs import facts
 from broker.app.process_rules import behind_traces
 from broker.app.shutdown import in_thread
@@ -141,14 +139,12 @@ class NativeClients:
 
 
 def open_native_clients(
-    config: Config, ledger: Ledger, tls: ServerContext | None, on_failure: OnFailure
+    config: Config, ledger: Ledger, tls: ServerContext | None, on_failure: OnFailure, listening: socket.socket
 ) -> NativeClients:
-    """The data plane on its bound port, not yet serving. AddressInUse, or ConfigError for bounds beyond the memory."""
+    """The data plane on a bound, non-blocking socket, not yet serving. ConfigError for bounds beyond the memory; then the socket is closed."""
     from broker._listener import Listener, install_fatal_dump
 
     clients = config.clients
-    listening = bound_socket(literal(clients.address), "clients.address")
-    listening.setblocking(False)
     try:
         listener = Listener(
             ledger,
@@ -170,8 +166,3 @@ def open_native_clients(
         reason = f"the data plane cannot be built so: {error or 'not enough memory'}"
         raise ConfigError((ConfigFault(config.source, "clients", reason, "write smaller bounds"),)) from error
     return NativeClients(listener, listening, clients.threads, on_failure)
-
-
-def literal(address: Address) -> Address:
-    """localhost as the address that every machine has for it: a socket wants one family."""
-    return Address("127.0.0.1", address.port) if address.host == "localhost" else address

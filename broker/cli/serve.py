@@ -46,6 +46,7 @@ class AddressType(click.ParamType[Address]):
 @click.option("--clients", type=AddressType(), metavar="ADDRESS", help="Where client apps connect.")
 @click.option("--admin", type=AddressType(), metavar="ADDRESS", help="Where admins connect.")
 @click.option("--http", type=AddressType(), metavar="ADDRESS", help="Where metrics and the JSON door are.")
+@click.option("--takeover", "is_takeover", is_flag=True, help="Take over from the broker that runs on this data directory: ports, sessions, keys.")
 @json_option
 def serve(
     config_path: Path | None,
@@ -54,6 +55,7 @@ def serve(
     clients: Address | None,
     admin: Address | None,
     http: Address | None,
+    is_takeover: bool,
     is_json: bool,
 ) -> int:
     """Run a broker until SIGTERM or Ctrl-C.
@@ -73,7 +75,7 @@ def serve(
         elif config.emulation.enabled:
             print(try_this(endpoints, config.emulation.keys, config.data_dir, default_data_dir()), flush=True)
 
-    run_broker(config, announce)
+    run_broker(config, announce, is_takeover=is_takeover)
     return ExitCode.DONE
 
 
