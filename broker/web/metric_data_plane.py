@@ -40,6 +40,7 @@ _TOTALS: tuple[tuple[str, str, _Reading], ...] = (
     ("batches", "Times the ledger was called with commands.", lambda now: now.batches),
     ("commands", "Commands in these batches.", lambda now: now.batched_commands),
     ("notices", "Notices sent down KeepAlive streams.", lambda now: now.notices),
+    ("held_full", "Times the bound of held answers was reached: the disk is slower than the requests.", lambda now: now.held_full_count),
     ("rounds", "Rounds of the loops: sleeps ended by something to do.", lambda now: now.rounds),
 )
 

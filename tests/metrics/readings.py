@@ -98,6 +98,7 @@ COUNTED = ListenerCounters(
     batched_commands=11,
     held_answers=0,
     held_size=0,
+    held_full_count=0,
     keep_alive_streams=1,
     watched_sessions=9,
     notices=2,
