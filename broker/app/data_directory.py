@@ -14,6 +14,7 @@ loop starts or after it ended, in the main thread. Raises DataDirectoryError, wh
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -33,6 +34,10 @@ BROKER_ID_SIZE, SECRET_SIZE, TOKEN_SIZE = 8, 16, 32
 GENERATION_MAX = 2**23 - 1
 TEXT_SIZE_MAX = 4096
 
+UNWRITABLE = frozenset((errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM))
+"""What a disk says that can be read and not written. Everything else (EIO) is a fault, and stops the start."""
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+
 _Value = TypeVar("_Value")
 
 
@@ -47,10 +52,16 @@ class DataDirectory:
     admin_token: str
     lock: int
     """The descriptor that holds the lock: whoever gets it passed has the lock too."""
+    unwritable: str = ""
+    """Why nothing can be written here, though all can be read; empty: it can. The generation is then not synced, and must mark nothing new."""
 
     def write_run_file(self, facts: dict[str, Any]) -> None:
-        """Says where the broker serves, for the command line and for tests."""
-        _replace(self.path / RUN_FILE, json.dumps(facts) + "\n", 0o600)
+        """Says where the broker serves, for the command line and for tests; if it can."""
+        try:
+            _replace(self.path / RUN_FILE, json.dumps(facts) + "\n", 0o600)
+        except OSError as error:
+            if not self.unwritable:
+                raise _trouble(self.path / RUN_FILE, error) from error
 
     def remove_run_file(self) -> None:
         """The broker no longer serves. Failing to say so harms nobody."""
@@ -63,19 +74,20 @@ class DataDirectory:
 
 
 @contextmanager
-def opened(path: Path, lock: int | None = None) -> Iterator[DataDirectory]:
+def opened(path: Path, lock: int | None = None, make_room: Callable[[], bool] | None = None) -> Iterator[DataDirectory]:
     """Locks the directory, making it if need be, and starts a new generation. `lock` is its lock's descriptor, locked already, if
-    another broker has passed it; it is closed here."""
+    another broker has passed it; it is closed here. With `make_room` a directory that can be read and not written is opened all the same, once
+    that has been called for a full disk and did not help."""
     _make(path)
     with _locked(path / LOCK_FILE, lock) as descriptor:
         try:
             broker_id = _hexadecimal(path / BROKER_ID_FILE, BROKER_ID_SIZE, 0o644)
             secret = _hexadecimal(path / SECRET_FILE, SECRET_SIZE, 0o600)
             token = _kept(path / TOKEN_FILE, 0o600, lambda: secrets.token_urlsafe(TOKEN_SIZE), _as_token)
-            generation = _next_generation(path / GENERATION_FILE)
+            generation, unwritable = _generation(path / GENERATION_FILE, make_room)
         except OSError as error:
             raise _trouble(path, error) from error
-        directory = DataDirectory(path, broker_id, secret, generation, token, descriptor)
+        directory = DataDirectory(path, broker_id, secret, generation, token, descriptor, unwritable)
         directory.remove_run_file()
         yield directory
 
@@ -119,7 +131,7 @@ def _trouble(path: Path, error: OSError) -> DataDirectoryError:
 def _locked(path: Path, given: int | None) -> Iterator[int]:
     """Holds the lock, which ends with the process however that ends."""
     try:
-        descriptor = given if given is not None else os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = given if given is not None else _lock_file(path)
     except OSError as error:
         raise _trouble(path, error) from error
     try:
@@ -127,11 +139,22 @@ def _locked(path: Path, given: int | None) -> Iterator[int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunning(path.parent, _pid_in(descriptor)) from None
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a disk that is full, or read-only: only the sentence for a second broker is poorer
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock_file(path: Path) -> int:
+    """The file to lock; one that is there already may lie on a read-only disk."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno not in UNWRITABLE or not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _pid_in(descriptor: int) -> int:
@@ -168,7 +191,26 @@ def _kept(path: Path, mode: int, make: Callable[[], str], read: Callable[[str], 
         raise DataDirectoryError(path, f"is damaged ({error})", "restore it, or delete it to begin anew") from None
 
 
+def _generation(path: Path, make_room: Callable[[], bool] | None) -> tuple[int, str]:
+    """The generation of this start, and why it could not be written down, if it could not."""
+    for is_last in (False, True):
+        try:
+            return _next_generation(path), ""
+        except OSError as error:
+            if make_room is None or error.errno not in UNWRITABLE or not path.exists():
+                raise
+            if is_last or error.errno not in FULL or not make_room():
+                return _grown(path), error.strerror or str(error)
+    raise AssertionError("unreachable")
+
+
 def _next_generation(path: Path) -> int:
+    generation = _grown(path)
+    _replace(path, f"{generation}\n", 0o644)
+    return generation
+
+
+def _grown(path: Path) -> int:
     def read(text: str) -> int:
         if not text.isdigit():
             raise ValueError("no number")
@@ -177,7 +219,6 @@ def _next_generation(path: Path) -> int:
     generation = _kept(path, 0o644, lambda: "0", read) + 1
     if generation > GENERATION_MAX:
         raise DataDirectoryError(path, f"has been started {GENERATION_MAX} times, the most that a fence holds", "use a new one")
-    _replace(path, f"{generation}\n", 0o644)
     return generation
 
 

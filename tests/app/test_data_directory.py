@@ -1,5 +1,6 @@
 """The data directory: made once, kept, locked, and damaged in every way."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.app import data_directory
 from broker.app.data_directory import GENERATION_MAX, opened, read_run_file, read_token
 from broker.errors import AlreadyRunning, DataDirectoryError
 from tests.support.broker_process import process_environment
@@ -180,3 +182,92 @@ def test_repr_shows_no_secret(tmp_path: Path) -> None:
     assert directory.admin_token not in shown
     assert directory.secret.hex() not in shown
     assert str(directory.secret) not in shown
+
+
+# --- a disk that can be read and not written ----------------------------------------------------------------
+
+
+class FullDisk:
+    """Writing fails with this errno; `make_room` mends it if `room` says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, room: bool) -> None:
+        self.asked_count = 0
+        self._number, self._room, self._write = number, room, data_directory._replace
+        self._is_full = True
+        monkeypatch.setattr(data_directory, "_replace", self._replace)
+
+    def make_room(self) -> bool:
+        self.asked_count += 1
+        self._is_full = not self._room
+        return self._room
+
+    def _replace(self, path: Path, text: str, mode: int) -> None:
+        if self._is_full:
+            raise OSError(self._number, os.strerror(self._number), str(path))
+        self._write(path, text, mode)
+
+
+def lived_in(path: Path) -> int:
+    """Its generation."""
+    with opened(path) as directory:
+        return directory.generation
+
+
+def test_full_disk_gets_room_made_once_and_is_then_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = lived_in(tmp_path)
+    disk = FullDisk(monkeypatch, errno.ENOSPC, room=True)
+    with opened(tmp_path, make_room=disk.make_room) as directory:
+        assert (directory.generation, directory.unwritable) == (before + 1, "")
+    assert disk.asked_count == 1
+    assert (tmp_path / "generation").read_text() == f"{before + 1}\n"
+
+
+@pytest.mark.parametrize(("number", "asked_count"), [(errno.ENOSPC, 1), (errno.EROFS, 0), (errno.EACCES, 0), (errno.EFBIG, 0)])
+def test_directory_that_can_only_be_read_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, asked_count: int
+) -> None:
+    before = lived_in(tmp_path)
+    disk = FullDisk(monkeypatch, number, room=False)
+    with opened(tmp_path, make_room=disk.make_room) as directory:
+        assert directory.generation == before + 1
+        assert directory.unwritable == os.strerror(number)
+        directory.write_run_file({"pid": 1})
+    assert disk.asked_count == asked_count
+    assert (tmp_path / "generation").read_text() == f"{before}\n"
+
+
+def test_disk_with_a_fault_is_refused_however_well_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lived_in(tmp_path)
+    disk = FullDisk(monkeypatch, errno.EIO, room=False)
+    with pytest.raises(DataDirectoryError, match="Input/output error"), opened(tmp_path, make_room=disk.make_room):
+        pass
+
+
+def test_new_directory_on_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FullDisk(monkeypatch, errno.ENOSPC, room=False)
+    with pytest.raises(DataDirectoryError, match="No space left"), opened(tmp_path / "new", make_room=disk.make_room):
+        pass
+
+
+def test_broker_that_keeps_nothing_wants_a_directory_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lived_in(tmp_path)
+    FullDisk(monkeypatch, errno.ENOSPC, room=False)
+    with pytest.raises(DataDirectoryError, match="No space left"), opened(tmp_path):
+        pass
+
+
+def test_lock_on_a_read_only_disk_still_keeps_a_second_broker_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lived_in(tmp_path)
+    really_open = os.open
+
+    def read_only(path: Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path).name == "lock" and flags & os.O_RDWR:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return really_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", read_only)
+    FullDisk(monkeypatch, errno.EROFS, room=False)
+    with opened(tmp_path, make_room=lambda: False) as directory:
+        assert directory.unwritable == os.strerror(errno.EROFS)
+        with pytest.raises(AlreadyRunning), opened(tmp_path, make_room=lambda: False):
+            pass
