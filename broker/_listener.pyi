@@ -47,11 +47,15 @@ class Listener:
         write_ns: int = ...,
         drain_ping_ns: int = ...,
         is_ticking: bool = True,
-        is_holding: bool = False,
+        is_holding: bool | None = None,
+        journal: object | None = None,
     ) -> None:
         """Makes the loops and begins nothing. `listening_fd` is bound, and stays the caller's; it must listen when the first
         loop begins, and be open until all have ended. It becomes non-blocking. OSError, MemoryError, or ValueError for
-        values beyond their bounds."""
+        values beyond their bounds.
+
+        journal: `broker._journal.Journal.port()`, begun on this ledger, which is woken when events were written. is_holding: answers and
+        notices about sessions leave when their events are committed; None: if there is a journal."""
 
     def run(self, number: int) -> None:
         """Serves until drained or stopped. Blocks without the GIL, with all signals blocked in the calling thread but the
@@ -62,7 +66,7 @@ class Listener:
 
     def drain(self, grace_ns: int) -> None:
         """Takes no new connection, asks every peer to go (GOAWAY), ends the streams with UNAVAILABLE, DRAINING, serves the calls
-        under way, and cuts what is left after the grace. Then the loops end. Again: the sooner end counts."""
+        under way, what is held included, and cuts what is left after the grace. Then the loops end. Again: the sooner end counts."""
 
     def stop(self) -> None:
         """Ends the loops at once."""
@@ -71,7 +75,7 @@ class Listener:
         """Makes the loops look at once: something may be due that was not."""
 
     def commit(self, position: int) -> None:
-        """With is_holding: answers whose events end at or before the position may leave."""
+        """With is_holding: answers whose events end at or before the position may leave. Instead of a journal, for tests."""
     @property
     def position(self) -> int:
         """The newest position that an answer waits for."""

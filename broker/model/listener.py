@@ -49,6 +49,8 @@ class ListenerCounters:
     held_answers: int
     """Waiting for the committer."""
     held_size: int
+    held_full_count: int
+    """Times that the bound of held answers was reached: until something was committed nobody was read from."""
     keep_alive_streams: int
     """Open now."""
     watched_sessions: int

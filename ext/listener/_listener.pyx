@@ -28,6 +28,7 @@ and of this folder, in the order in which they build on each other:
     face        the Python face of the listener
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -36,6 +37,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset, strchr, strlen
 from libc.time cimport tm
 
+from journal_records cimport JOURNAL_PORT_NAME, JOURNAL_PORT_VERSION, JournalPort
 from limits cimport *
 from linux cimport *
 from listener_records cimport *

@@ -4,7 +4,8 @@
 # awaited is committed already (semantics rule 25). Held are answers to single calls only: a stream keeps a line of its own
 # (outbox.pxi), since its messages have an order. The line is first in, first out, so positions in it only grow. A caller that is gone
 # by then gets nothing, and is counted all the same. The line is bounded by back-pressure: while `is_line_full` nobody is read
-# from, so nothing is lost.
+# from, so nothing is lost. Who commits is woken after whatever may have written events; once it has failed `committed` stands still,
+# and nothing that is held ever leaves.
 #
 #     block: head ──► HeldAnswer, message or details, status message, padding to 8 │ HeldAnswer ... │ ◄── fill
 
@@ -184,6 +185,15 @@ cdef void held_end(Service* service) noexcept nogil:
 
 cdef inline bint is_line_full(const Service* service) noexcept nogil:
     return service.held_count >= HELD_ANSWERS_MAX or service.held_size >= HELD_SIZE_MAX
+
+
+# --- the committer ----------------------------------------------------------------------------------------------------------------
+
+cdef inline void wake_committer(Loop* loop, uint64_t position) noexcept nogil:
+    """After events may have been written up to there, by whomever: a load unless it sleeps."""
+    cdef const JournalPort* journal = loop.shared.journal
+    if journal != NULL and position > atomic_read_u64(&loop.shared.committed):
+        journal.wake(journal)
 
 
 # --- said now, or held ------------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ cdef dict _sums_of_loop(Loop* loop):
         "bytes_received": totals.received_size, "bytes_sent": totals.sent_size,
         "goaways_sent": h2.goaways_sent, "goaways_received": h2.goaways_received, "tls_handshakes": totals.handshakes,
         "batches": service.batches, "batched_commands": service.batched,
-        "held_answers": service.held_count, "held_size": service.held_size,
+        "held_answers": service.held_count, "held_size": service.held_size, "held_full_count": service.held_full_count,
         "keep_alive_streams": streams_count(loop), "watched_sessions": watched_count(loop), "notices": notices_count(loop),
         "rounds": totals.rounds,
     }

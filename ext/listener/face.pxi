@@ -16,18 +16,21 @@ cdef object _os_error():
     return OSError(errno, os.strerror(errno))
 
 
+@cython.no_gc_clear                 # __dealloc__ needs the journal
 cdef class Listener:
     """Serves client apps; see broker/_listener.pyi."""
 
     cdef Shared shared
     cdef object ledger_port
+    cdef object journal_port
+    cdef bint is_watching
     cdef ServerContext context
 
     def __cinit__(
         self, ledger not None, listening_fd, *, thread_count=1, ServerContext tls=None, renew_grace_ns,
         connections_max=CONNECTIONS_DEFAULT, streams_max=H2_STREAMS_DEFAULT,
         handshake_ns=10 * SECOND_NS, headers_ns=10 * SECOND_NS, body_ns=30 * SECOND_NS, idle_ns=3600 * SECOND_NS,
-        write_ns=30 * SECOND_NS, drain_ping_ns=5 * SECOND_NS, is_ticking=True, is_holding=False,
+        write_ns=30 * SECOND_NS, drain_ping_ns=5 * SECOND_NS, is_ticking=True, is_holding=None, journal=None,
     ):
         cdef Settings wanted
         cdef int64_t time_max = TIME_NS_MAX
@@ -43,7 +46,7 @@ cdef class Listener:
         self.shared.settings.write_ns = _within("write_ns", write_ns, 1, time_max)
         self.shared.settings.renew_grace = _within("renew_grace_ns", renew_grace_ns, 0, time_max)
         self.shared.settings.is_ticking = is_ticking
-        self.shared.settings.is_holding = is_holding
+        self.shared.settings.is_holding = journal is not None if is_holding is None else bool(is_holding)
         wanted.streams_max = <uint32_t>_within("streams_max", streams_max, 1, H2_STREAMS_CEILING)
         wanted.preface_ns = self.shared.settings.handshake_ns
         wanted.headers_ns = _within("headers_ns", headers_ns, 1, time_max)
@@ -51,6 +54,24 @@ cdef class Listener:
         wanted.idle_ns = _within("idle_ns", idle_ns, 1, time_max)
         wanted.drain_ns = _within("drain_ping_ns", drain_ping_ns, 1, time_max)
         self._make_loops(<uint32_t>_within("thread_count", thread_count, 1, LOOPS_MAX), &wanted)
+        if journal is not None:
+            self._take_journal(journal)
+
+    cdef _take_journal(self, object capsule):
+        """From here on it stores what is committed and wakes the loops, if answers are held."""
+        cdef const JournalPort* journal = <const JournalPort*>PyCapsule_GetPointer(capsule, JOURNAL_PORT_NAME)
+        cdef int descriptors[LOOPS_MAX]
+        cdef uint32_t number
+        if journal.version != JOURNAL_PORT_VERSION:
+            raise ValueError("broker._journal and broker._listener are of different builds: run `make build`")
+        for number in range(self.shared.loop_count):
+            descriptors[number] = self.shared.loops[number].wake_fd
+        if self.shared.settings.is_holding:
+            if not journal.watch(journal, &self.shared.committed, descriptors, self.shared.loop_count):
+                raise ValueError("the journal has as many watchers as it may")
+            self.is_watching = True
+        self.journal_port = capsule
+        self.shared.journal = journal
 
     cdef _make_loops(self, uint32_t count, const Settings* wanted):
         cdef Loop* loop
@@ -77,6 +98,8 @@ cdef class Listener:
         global dumped_shared
         if dumped_shared == &self.shared:
             dumped_shared = NULL
+        if self.is_watching:
+            self.shared.journal.unwatch(self.shared.journal, &self.shared.committed)
         for number in range(self.shared.loop_count):
             loop_end(self.shared.loops[number])
             free(self.shared.loops[number])

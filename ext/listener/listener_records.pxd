@@ -19,6 +19,7 @@ Times are CLOCK_MONOTONIC in nanoseconds.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from h2_records cimport Connection, H2Events, Server
+from journal_records cimport JournalPort
 from limits cimport BATCH_MAX, LOOPS_MAX
 from linux cimport epoll_event
 from port cimport EventCursor, LedgerPort
@@ -60,7 +61,7 @@ cdef struct Peer:
     int64_t parting_due             # when a peer that has said its last, or to whom we have, is cut; INT64_MAX: neither
     Waiting waiting
     uint32_t first_stream           # of its KeepAlive streams (streams.pxi); NONE
-    uint32_t watched                # what epoll is asked for
+    uint32_t watched                # what is awaited: EPOLLIN of `epoll_fd`, EPOLLOUT of `sending_fd`, 0: nothing
     uint8_t is_touched
     uint8_t is_ending               # it is freed when it is flushed
     uint8_t is_shut                 # nothing more comes to h2: end of stream, close_notify or a fault
@@ -120,6 +121,7 @@ cdef struct Service:
     HeldBlock* spare_held           # an empty one, kept
     uint64_t held_count
     uint64_t held_size
+    uint64_t held_full_count        # times that the bound of held answers was reached
     void* streams                   # StreamTable of streams.pxi
     void* health                    # of health.pxi
     CallTotals totals[METHOD_COUNT]
@@ -154,6 +156,7 @@ cdef struct ListenerSettings:
 
 cdef struct Shared:
     const LedgerPort* port
+    const JournalPort* journal      # woken when events were written; NULL: none
     TlsContext* tls                 # NULL: plaintext
     ListenerSettings settings
     Loop* loops[LOOPS_MAX]
@@ -161,7 +164,7 @@ cdef struct Shared:
     int listening_fd                # watched by loop 0
     # Written by any thread, read by the loops (atomic): each write is followed by a wake of all.
     int64_t connection_count
-    uint64_t committed              # answers up to here may leave
+    uint64_t committed              # answers up to here may leave; stored by the journal, or by `commit`
     int64_t drain_due               # 0: not draining; else when what is left is cut
     uint8_t is_serving              # what health says
     uint8_t is_stopping
@@ -187,7 +190,8 @@ cdef struct Loop:
     uint32_t peer_capacity
     uint32_t first_free
     uint32_t first_touched
-    int epoll_fd
+    int epoll_fd                    # peers that are read from, `wake_fd`, `sending_fd`, the listening socket
+    int sending_fd                  # an epoll of those for whose socket something waits: polled alone while nobody is read from
     int wake_fd
     int64_t now
     int64_t accept_due              # when accepting goes on after a lack of descriptors; INT64_MAX: it is going on
@@ -201,6 +205,7 @@ cdef struct Loop:
     uint8_t* sending                # what TLS makes of it
     void* timers                    # wheel of timers.pxi
     void* mailbox                   # accepted connections from loop 0
+    uint8_t blind_rounds            # > 0: nobody was read from, and not everybody may have been since: what is late may lie unread
     uint8_t is_draining
     uint8_t is_begun                # run was called
     uint8_t is_done

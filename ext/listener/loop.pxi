@@ -15,7 +15,7 @@ cdef extern from *:
 
 cdef enum:
     FLUSHES_MAX = 8                 # passes over the touched peers at the end of one round
-    READS_FIRST_MAX = 64            # rounds that a late ledger waits for what is readable
+    READS_FIRST_MAX = 64            # rounds that a late ledger, or who is late, waits for what is readable
     WAIT_MS_MAX = 60000
 
 cdef enum:  # LastState.phase
@@ -55,8 +55,9 @@ cdef bint buffers_begin(Loop* loop) noexcept nogil:
 
 cdef bint descriptors_begin(Loop* loop) noexcept nogil:
     loop.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
+    loop.sending_fd = epoll_create1(EPOLL_CLOEXEC)
     loop.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-    return loop.epoll_fd >= 0 and loop.wake_fd >= 0
+    return loop.epoll_fd >= 0 and loop.sending_fd >= 0 and loop.wake_fd >= 0
 
 
 cdef bint loop_begin(Loop* loop, Shared* shared, uint32_t number) noexcept nogil:
@@ -64,7 +65,7 @@ cdef bint loop_begin(Loop* loop, Shared* shared, uint32_t number) noexcept nogil
     memset(loop, 0, sizeof(Loop))
     loop.shared = shared
     loop.number = number
-    loop.epoll_fd = loop.wake_fd = -1
+    loop.epoll_fd = loop.sending_fd = loop.wake_fd = -1
     loop.first_free = loop.first_touched = NONE
     loop.now = clock_ns()
     loop.ledger_due = loop.ledger_last = loop.now
@@ -90,6 +91,8 @@ cdef void loop_end(Loop* loop) noexcept nogil:
     free(loop.sending)
     if loop.epoll_fd >= 0:
         close_fd(loop.epoll_fd)
+    if loop.sending_fd >= 0:
+        close_fd(loop.sending_fd)
     if loop.wake_fd >= 0:
         close_fd(loop.wake_fd)
 
@@ -126,7 +129,9 @@ cdef inline bint has_ticking(const Loop* loop) noexcept nogil:
 
 cdef int64_t loop_due(Loop* loop) noexcept nogil:
     """When there is something to do even if nothing comes."""
-    cdef int64_t due = min(min(timers_due(loop), service_due(loop)), loop.accept_due)
+    cdef int64_t due = service_due(loop)
+    if not loop.blind_rounds:
+        due = min(min(due, timers_due(loop)), loop.accept_due)
     if loop.is_draining:
         due = min(due, load_i64(&loop.shared.drain_due))
     if has_ticking(loop):
@@ -145,21 +150,37 @@ cdef int loop_wait_ms(Loop* loop) noexcept nogil:
 
 
 cdef uint32_t loop_wait(Loop* loop) noexcept nogil:
-    """How many descriptors are ready. While the service is full nobody is read from: only waking counts."""
-    cdef pollfd waker
+    """How many descriptors are ready."""
     cdef int count
     loop.last.phase = PHASE_WAITING
-    if not service_is_full(loop):
-        count = epoll_wait(loop.epoll_fd, loop.ready, LOOP_READY_MAX, loop_wait_ms(loop))
-        loop_look(loop)
-        return <uint32_t>max(count, 0)
-    waker.fd = loop.wake_fd
-    waker.events = POLLIN
-    count = poll(&waker, 1, loop_wait_ms(loop))
+    if service_is_full(loop):
+        return loop_wait_blind(loop)
+    count = epoll_wait(loop.epoll_fd, loop.ready, LOOP_READY_MAX, 0 if loop.blind_rounds else loop_wait_ms(loop))
     loop_look(loop)
-    if count > 0:
+    if loop.blind_rounds:
+        loop.blind_rounds = loop.blind_rounds - 1 if count == LOOP_READY_MAX else 0
+    return <uint32_t>max(count, 0)
+
+
+cdef uint32_t loop_wait_blind(Loop* loop) noexcept nogil:
+    """While the service is full nobody is read from: waking counts, and sockets that take again what waits for them."""
+    cdef pollfd awaited[2]
+    loop.service.held_full_count += loop.blind_rounds == 0
+    loop.blind_rounds = READS_FIRST_MAX
+    awaited[0].fd = loop.wake_fd
+    awaited[1].fd = loop.sending_fd
+    awaited[0].events = awaited[1].events = POLLIN
+    awaited[0].revents = awaited[1].revents = 0
+    poll(awaited, 2, loop_wait_ms(loop))
+    loop_look(loop)
+    if awaited[0].revents:
         woken(loop)
-    return 0
+    return sending_ready(loop) if awaited[1].revents else 0
+
+
+cdef uint32_t sending_ready(Loop* loop) noexcept nogil:
+    """How many peers take bytes again: they stand in `ready`."""
+    return <uint32_t>max(epoll_wait(loop.sending_fd, loop.ready, LOOP_READY_MAX, 0), 0)
 
 
 cdef void peer_ready(Loop* loop, uint64_t name, uint32_t events) noexcept nogil:
@@ -177,7 +198,8 @@ cdef void peer_ready(Loop* loop, uint64_t name, uint32_t events) noexcept nogil:
 
 
 cdef void loop_read(Loop* loop, uint32_t ready_count) noexcept nogil:
-    """Everybody who is ready, once."""
+    """Everybody who is ready, once; then who takes bytes again."""
+    cdef bint has_sending = False
     cdef uint32_t i
     cdef uint64_t name
     loop.last.phase = PHASE_READING
@@ -185,16 +207,23 @@ cdef void loop_read(Loop* loop, uint32_t ready_count) noexcept nogil:
         name = loop.ready[i].data.u64
         if name == <uint64_t>NAME_WAKE:
             woken(loop)
+        elif name == <uint64_t>NAME_SENDING:
+            has_sending = True
         elif name == <uint64_t>NAME_LISTENING:
             accept_some(loop)
         else:
             peer_ready(loop, name, loop.ready[i].events)
+    if has_sending:
+        loop_read(loop, sending_ready(loop))
 
 
 # --- time ------------------------------------------------------------------------------------------------------------------------
 
 cdef void loop_times(Loop* loop) noexcept nogil:
+    """Who has been silent for too long was read from before, so that a slow commit is not held against them."""
     loop.last.phase = PHASE_TIMERS
+    if loop.blind_rounds:
+        return
     timers_run(loop)
     if loop.accept_due <= loop.now:
         if has_accepting(loop):
@@ -214,6 +243,7 @@ cdef void ledger_advance(Loop* loop, uint32_t ready_count) noexcept nogil:
     loop.reads_first = 0
     loop.ledger_last = loop.now
     loop.ledger_due = loop.shared.port.advance(loop.shared.port, loop.now, &position)
+    wake_committer(loop, position)
     loop.ledger_due = min(max(loop.ledger_due, loop.now + LEDGER_STEP_NS), loop.now + LEDGER_INTERVAL_NS)
 
 
@@ -250,7 +280,7 @@ cdef void listening_stop(Loop* loop) noexcept nogil:
     """New connections are refused from now, those in the queue too."""
     if loop.number != 0:
         return
-    epoll_ask(loop, EPOLL_CTL_DEL, loop.shared.listening_fd, 0, 0)
+    epoll_ask(loop.epoll_fd, EPOLL_CTL_DEL, loop.shared.listening_fd, 0, 0)
     shutdown(loop.shared.listening_fd, SHUT_RD)
 
 
@@ -280,7 +310,7 @@ cdef void loop_cut(Loop* loop) noexcept nogil:
     loop.last.phase = PHASE_ENDING
     mailbox_close(loop)
     if loop.number == 0 and not loop.is_draining:
-        epoll_ask(loop, EPOLL_CTL_DEL, loop.shared.listening_fd, 0, 0)
+        epoll_ask(loop.epoll_fd, EPOLL_CTL_DEL, loop.shared.listening_fd, 0, 0)
     for i in range(loop.peer_high):
         if loop.peers[i].fd >= 0:
             loop.peers[i].is_touched = True
@@ -306,7 +336,8 @@ cdef void loop_round(Loop* loop) noexcept nogil:
 cdef void loop_run(Loop* loop) noexcept nogil:
     """Until drained or stopped."""
     loop_look(loop)
-    epoll_ask(loop, EPOLL_CTL_ADD, loop.wake_fd, EPOLLIN, <uint64_t>NAME_WAKE)
+    epoll_ask(loop.epoll_fd, EPOLL_CTL_ADD, loop.wake_fd, EPOLLIN, <uint64_t>NAME_WAKE)
+    epoll_ask(loop.epoll_fd, EPOLL_CTL_ADD, loop.sending_fd, EPOLLIN, <uint64_t>NAME_SENDING)
     if loop.number == 0 and load_i64(&loop.shared.drain_due) == 0:
         accept_resume(loop)
     while not load_u8(&loop.shared.is_stopping) and not is_drained(loop):

@@ -1,9 +1,10 @@
 # What is said on a KeepAlive stream, in its order: at once, or when its position is committed and its reader has room.
 #
 # Mostly nothing waits, and a message goes straight to h2. Else it is copied and stands in the stream's line; notices that wait
-# anyway join into one message. While a reader has no room its requests are not let in either, so answers are bounded by
-# what was under way. What a stream may have waiting is bounded, and so is what all of a loop may: a reader beyond
-# that loses the stream (OVERLOADED, "notices_of_stream"), opens another and renews. The last word waits in the line too.
+# anyway join into one message. While a reader has no room, or half of what may wait does, its requests are not let in either, so
+# answers are bounded by what was under way, however slow a commit is. What a stream may have waiting is bounded, and so is what all of a
+# loop may: a reader beyond that loses the stream (OVERLOADED, "notices_of_stream"), opens another and renews. The last word waits in
+# the line too.
 #
 #     keeper_say ──► h2, or line ── keeper_flush (committed, H2_WRITABLE, end of a look at the events) ──► h2
 
@@ -95,6 +96,13 @@ cdef void keeper_overflow(Loop* loop, StreamTable* table, Keeper* keeper) noexce
 
 # --- saying ------------------------------------------------------------------------------------------------------------------------
 
+cdef void keeper_withhold(Keeper* keeper, Peer* peer) noexcept nogil:
+    """No more requests than are on their way, until nothing waits."""
+    if peer != NULL and not keeper.is_withheld:
+        keeper.is_withheld = True
+        window_withhold(&peer.h2, keeper.caller.call, True)
+
+
 cdef int keeper_say_now(Loop* loop, Keeper* keeper, const uint8_t* data, uint32_t size) noexcept nogil:
     cdef Peer* peer = peer_named(loop, keeper.caller.slot, keeper.caller.generation)
     cdef int said = SAID_TO_NOBODY
@@ -103,9 +111,8 @@ cdef int keeper_say_now(Loop* loop, Keeper* keeper, const uint8_t* data, uint32_
     if said == SAID:
         peer_touch(loop, peer)
     keeper.is_blocked = said == SAID_NO_ROOM
-    if keeper.is_blocked and not keeper.is_withheld:
-        keeper.is_withheld = True
-        window_withhold(&peer.h2, keeper.caller.call, True)
+    if keeper.is_blocked:
+        keeper_withhold(keeper, peer)
     return said
 
 
@@ -126,8 +133,10 @@ cdef void keeper_say(Loop* loop, StreamTable* table, Keeper* keeper, const uint8
     unsaid = unsaid_add(table, keeper, position, size) if has_outbox_room(table, keeper, size) else NULL
     if unsaid == NULL:
         keeper_overflow(loop, table, keeper)
-    else:
-        unsaid_put(table, keeper, unsaid, data, size)
+        return
+    unsaid_put(table, keeper, unsaid, data, size)
+    if keeper.waiting_size > STREAM_WAITING_SIZE_MAX >> 1:
+        keeper_withhold(keeper, peer_named(loop, keeper.caller.slot, keeper.caller.generation))
 
 
 cdef Unsaid* unsaid_for_notice(StreamTable* table, Keeper* keeper, uint64_t position, uint32_t item_size, uint32_t size) noexcept nogil:

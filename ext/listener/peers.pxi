@@ -19,6 +19,7 @@ cdef extern from *:
 cdef enum:
     NAME_WAKE = 0xFFFFFFFF          # what epoll calls the descriptors that are no peers
     NAME_LISTENING = 0xFFFFFFFE
+    NAME_SENDING = 0xFFFFFFFD
     SENDING_SIZE = LOOP_SEND_SIZE + 4096    # with the records of TLS around it
     PEERS_FIRST = 64
 
@@ -140,7 +141,7 @@ cdef void peer_begin(Loop* loop, int fd) noexcept nogil:
         return
     peer.fd = fd
     peer.watched = EPOLLIN
-    epoll_ask(loop, EPOLL_CTL_ADD, fd, EPOLLIN, <uint64_t>peer.generation << 32 | peer.slot)
+    epoll_ask(loop.epoll_fd, EPOLL_CTL_ADD, fd, EPOLLIN, <uint64_t>peer.generation << 32 | peer.slot)
     if loop.is_draining:
         peer_drain(loop, peer)
     peer_touch(loop, peer)
@@ -344,12 +345,20 @@ cdef void peer_free(Loop* loop, Peer* peer) noexcept nogil:
 # --- at the end of a round ---------------------------------------------------------------------------------------------------
 
 cdef inline void peer_watch(Loop* loop, Peer* peer) noexcept nogil:
-    """What epoll is asked for: room while something waits, else bytes."""
+    """What is awaited: room while something waits, else bytes."""
     cdef uint32_t events = EPOLLOUT if peer.waiting.bytes != NULL else (0 if peer.is_gone else EPOLLIN)
+    cdef uint64_t name = <uint64_t>peer.generation << 32 | peer.slot
     if events == peer.watched:
         return
+    if events == EPOLLOUT:
+        epoll_ask(loop.epoll_fd, EPOLL_CTL_DEL, peer.fd, 0, 0)
+        epoll_ask(loop.sending_fd, EPOLL_CTL_ADD, peer.fd, events, name)
+    elif peer.watched == EPOLLOUT:
+        epoll_ask(loop.sending_fd, EPOLL_CTL_DEL, peer.fd, 0, 0)
+        epoll_ask(loop.epoll_fd, EPOLL_CTL_ADD, peer.fd, events, name)
+    else:
+        epoll_ask(loop.epoll_fd, EPOLL_CTL_MOD, peer.fd, events, name)
     peer.watched = events
-    epoll_ask(loop, EPOLL_CTL_MOD, peer.fd, events, <uint64_t>peer.generation << 32 | peer.slot)
 
 
 cdef void peer_flush(Loop* loop, Peer* peer) noexcept nogil:

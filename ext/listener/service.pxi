@@ -139,6 +139,7 @@ cdef void batch_run(Loop* loop) noexcept nogil:
         return
     service.space.lease_count = service.space.unavailable_count = 0
     position = port.execute(port, loop.now, service.commands, service.outcomes, &service.space, count)
+    wake_committer(loop, position)  # first, so that it writes while the answers are made
     service.position = max(service.position, position)
     service.batches += 1
     service.batched += count
@@ -397,7 +398,7 @@ cdef inline int64_t service_due(Loop* loop) noexcept nogil:
 
 cdef inline bint service_is_full(Loop* loop) noexcept nogil:
     """Whether nobody may be read from until something is committed."""
-    return is_line_full(&loop.service)
+    return loop.shared.settings.is_holding and is_line_full(&loop.service)
 
 
 cdef void service_peer_gone(Loop* loop, Peer* peer) noexcept nogil:

@@ -36,12 +36,12 @@ cdef bint listening_begin(int fd) noexcept nogil:
     return True
 
 
-cdef void epoll_ask(Loop* loop, int operation, int fd, uint32_t events, uint64_t name) noexcept nogil:
+cdef void epoll_ask(int epoll_fd, int operation, int fd, uint32_t events, uint64_t name) noexcept nogil:
     """Asks epoll; it fails only without memory, and then the peer's own time ends it."""
     cdef epoll_event event
     event.events = events
     event.data.u64 = name
-    epoll_ctl(loop.epoll_fd, operation, fd, &event)
+    epoll_ctl(epoll_fd, operation, fd, &event)
 
 
 # --- mailboxes --------------------------------------------------------------------------------------------------------------
@@ -166,12 +166,12 @@ cdef void accept_some(Loop* loop) noexcept nogil:
 cdef void accept_pause(Loop* loop) noexcept nogil:
     """No descriptors, no memory, or no socket that listens: it would be ready all the time, so it is not looked at for a while."""
     loop.totals.accept_failures += 1
-    epoll_ask(loop, EPOLL_CTL_DEL, loop.shared.listening_fd, 0, 0)
+    epoll_ask(loop.epoll_fd, EPOLL_CTL_DEL, loop.shared.listening_fd, 0, 0)
     loop.accept_due = loop.now + ACCEPT_PAUSE_NS
 
 
 cdef void accept_resume(Loop* loop) noexcept nogil:
-    epoll_ask(loop, EPOLL_CTL_ADD, loop.shared.listening_fd, EPOLLIN, <uint64_t>NAME_LISTENING)
+    epoll_ask(loop.epoll_fd, EPOLL_CTL_ADD, loop.shared.listening_fd, EPOLLIN, <uint64_t>NAME_LISTENING)
     loop.accept_due = INT64_MAX
 
 

@@ -241,14 +241,19 @@ cdef void streams_peer_gone(Loop* loop, Peer* peer) noexcept nogil:
 
 
 cdef void streams_drain(Loop* loop) noexcept nogil:
-    """All streams end; clients open them again elsewhere, or later."""
+    """All streams end; clients open them again elsewhere, or later. What waits for the committer is said before; whose reader has no
+    room is not waited for."""
     cdef StreamTable* table = table_of(loop)
     cdef Failure failure
     cdef uint32_t number
     fail_stopping(&failure)
     for number in range(table.keeper_high):
-        if table.keepers[number].is_open:
+        if not table.keepers[number].is_open:
+            continue
+        if table.keepers[number].is_blocked:
             keeper_cut(loop, table, &table.keepers[number], &failure)
+        elif not table.keepers[number].is_ending:
+            keeper_end(loop, table, &table.keepers[number], &failure)
 
 
 # --- events of h2 -----------------------------------------------------------------------------------------------------------------------

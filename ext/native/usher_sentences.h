@@ -124,5 +124,8 @@ static const char *const usher_messages[] = {
 static const char usher_reused[] = "This request_id was used for another request; make a fresh one for each new intent.";
 static const char usher_events_full[] = "The broker is behind with recording its events; nothing was changed, try again.";
 static const char usher_draining[] = "The broker is being drained and lets no new session in; try again later.";
+static const char usher_not_writable[] =
+    "The broker cannot write to its disk: sessions go on and can be renewed, released and closed, but nothing new is given;"
+    " let the admin look at the log of the broker, and try again later.";
 
 #endif

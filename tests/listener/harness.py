@@ -1,6 +1,7 @@
 """A ledger, a socket and a listener in threads of its own: what tests of the data plane serve and speak to.
 
-The clock is the real one. Every product that is asked for has one pool of so many seats whose source is proven for good.
+The clock is the real one. Every product that is asked for has one pool of so many seats whose source is proven for good. With
+`place` the ledger's events go to a real log there, whose committer either runs in a thread or is stepped by the test.
 Nothing is left behind: at the end the listener is stopped and its threads are joined.
 """
 
@@ -12,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
 
+from broker._journal import Journal, LogDisk
 from broker._ledger import Ledger
 from broker._listener import Listener, ServerContext
 from broker.model.listener import ListenerCounters
@@ -25,6 +28,8 @@ from broker.v1 import sessions_pb2, sessions_pb2_grpc, types_pb2
 S = 10**9
 MS = 10**6
 FOREVER = 2**62
+BROKER_ID = b"\x07" * 8
+GENERATION = 3
 RENEW_GRACE_NS = 10 * S
 WAIT_S = 20
 """How long anything is waited for that must come."""
@@ -38,9 +43,9 @@ def build_ledger(seats: Mapping[str, int] = SEATS, terms: PoolTerms | None = Non
     """A ledger on the real clock with these seats."""
     now_ns = time.monotonic_ns()
     defaults: dict[str, Any] = {
-        "broker_id": b"\x07" * 8,
+        "broker_id": BROKER_ID,
         "secret": b"s" * 16,
-        "generation": 3,
+        "generation": GENERATION,
         "start_ns": now_ns,
         "ttl_ns": 60 * S,
         "renew_grace_ns": RENEW_GRACE_NS,
@@ -61,6 +66,7 @@ class Served:
     listener: Listener
     listening: socket.socket
     threads: list[threading.Thread] = field(default_factory=list)
+    journal: Journal | None = None
     _channels: list[grpc.Channel] = field(default_factory=list)
 
     @property
@@ -100,6 +106,12 @@ class Served:
             time.sleep(0.005)
         return counters
 
+    def commit_all(self) -> None:
+        """One group after the other, in the caller's thread, until nothing is left or the journal has failed."""
+        assert self.journal is not None
+        while self.journal.step():
+            pass
+
     def join(self) -> None:
         """Waits for the loops to end."""
         for thread in self.threads:
@@ -118,13 +130,18 @@ def serving(
     terms: PoolTerms | None = None,
     thread_count: int = 1,
     tls: ServerContext | None = None,
-    is_holding: bool = False,
+    is_holding: bool | None = None,
+    place: Path | LogDisk | None = None,
+    is_committing: bool = True,
     **settings: Any,
 ) -> Iterator[Served]:
-    """Serves on a free port of loopback until the block is left. `settings` are those of Listener and of Ledger."""
+    """Serves on a free port of loopback until the block is left. `settings` are those of Listener and of Ledger. `is_committing`: the
+    committer of the log at `place` runs; else the test steps it."""
     listener_settings = {name: settings.pop(name) for name in LISTENER_SETTINGS & settings.keys()}
-    ledger = build_ledger(seats, terms, **settings)
-    with socket.socket() as listening:
+    ledger = build_ledger(seats, terms, **({"is_lossy": place is None} | settings))
+    with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(journaling(ledger, place, is_committing)) if place is not None else None
+        listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
         listening.listen(1024)
         listener = Listener(
@@ -134,10 +151,11 @@ def serving(
             tls=tls,
             renew_grace_ns=settings.get("renew_grace_ns", RENEW_GRACE_NS),
             is_holding=is_holding,
+            journal=journal.port() if journal is not None else None,
             **listener_settings,
         )
         listener.set_serving(True)
-        served = Served(ledger, listener, listening)
+        served = Served(ledger, listener, listening, journal=journal)
         for number in range(thread_count):
             thread = threading.Thread(target=listener.run, args=(number,), name=f"loop-{number}")
             served.threads.append(thread)
@@ -148,6 +166,26 @@ def serving(
             served.close_channels()
             listener.stop()
             served.join()
+
+
+@contextlib.contextmanager
+def journaling(ledger: Ledger, place: Path | LogDisk, is_committing: bool) -> Iterator[Journal]:
+    """A new log of the ledger's events; with its committer, which is joined at the end."""
+    journal = Journal(place, broker_id=BROKER_ID, generation=GENERATION)
+    for _ in journal.recover():
+        raise AssertionError("a new log is empty")
+    journal.begin(ledger)
+    thread = threading.Thread(target=journal.run, name="committer")
+    if is_committing:
+        thread.start()
+    try:
+        yield journal
+    finally:
+        journal.stop()
+        if is_committing:
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
+        journal.close()
 
 
 def open_request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -34,6 +35,17 @@ def await_messages(served: Served, count: int) -> None:
         return counts is not None and sum(counts.bucket_counts) == count
 
     served.wait_until(lambda _: are_done())
+
+
+def settled_messages(served: Served) -> int:
+    """Requests of streams done, once no more are let in."""
+    before, now, pause = -1, 0, threading.Event()
+    while now != before or now == 0:
+        before = now
+        pause.wait(0.2)
+        counts = served.counters().calls.get(("Sessions/KeepAlive", "ok"))
+        now = sum(counts.bucket_counts) if counts else 0
+    return now
 
 
 def test_renewals_wait_for_their_events_and_then_all_come_in_order(served: Served) -> None:
@@ -124,14 +136,31 @@ def test_a_fault_ends_the_stream_behind_what_is_held(served: Served) -> None:
             stream.results(1)
 
 
-def test_a_drain_does_not_wait_for_the_committer(served: Served) -> None:
+def test_a_drain_says_what_is_held_before_it_ends_the_stream(served: Served) -> None:
     ids = open_many(served, 3)
     with KeepAlive(served) as stream:
         stream.send(*ids)
         await_messages(served, 1)
-        served.listener.drain(10**10)
+        served.listener.drain(10**11)
+        served.wait_until(lambda counters: ("Sessions/KeepAlive", "unavailable") in counters.calls)
+        commit(served)
+        assert [result.session_id for result in stream.results(3)] == ids
         with ended_with(grpc.StatusCode.UNAVAILABLE, "DRAINING"):
             stream.results(1)
+    served.join()
+
+
+def test_who_asks_and_asks_while_nothing_is_committed_is_held_back_and_not_cut(served: Served) -> None:
+    ids = open_many(served, 20)
+    count = 2000  # messages, whose answers are more than may wait on one stream
+    with KeepAlive(served) as stream:
+        for _ in range(count):
+            stream.send(*(ids * 12))
+        done = settled_messages(served)
+        assert 0 < done < count
+        commit(served)
+        served.wait_until(lambda counters: counters.messages_sent > 0)
+        assert len(stream.results(count * 240)) == count * 240
 
 
 def test_a_cancelled_stream_gives_up_what_is_held_for_it(served: Served) -> None:
