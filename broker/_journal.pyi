@@ -39,6 +39,8 @@ class LogDisk:
         """Gives back the lock and all descriptors; nothing may use it any more."""
     def file_names(self) -> list[str]:
         """Of all files, in order."""
+    def file_size(self, name: str) -> int:
+        """Bytes of any file."""
     def load(self, name: str) -> bytes:
         """A small file: its first 64 KiB."""
     def store(self, name: str, data: bytes) -> None:
@@ -208,6 +210,8 @@ class Journal:
         """Before the eventfd is closed."""
     def retire(self, position: int) -> None:
         """A durable snapshot holds all before this log position: segments that lie wholly before it go, one at a time."""
+    @property
+    def is_begun(self) -> bool: ...
     @property
     def committed(self) -> int:
         """Log position up to which all is on the disk."""

@@ -1,4 +1,4 @@
-"""The journal's words and values: where reading the log ends and why, what failed, what was counted.
+"""The journal's words and values: where reading the log ends and why, what was recovered, what failed, what was counted.
 
 The numbers are those of ext/journal/journal_records.pxd (a test compares them).
 """
@@ -58,6 +58,8 @@ class LogEnd:
     """The torn block has its header and something in each of its sectors: perhaps not torn by a crash, but damaged after it was committed."""
     found: int
     """The position that stands where another was expected (GAP, DUPLICATE, MISNAMED)."""
+    generation: int = 0
+    """The start of the broker that wrote this segment."""
 
     @property
     def is_good(self) -> bool:
@@ -173,3 +175,47 @@ class JournalCounters:
     """Log position of the first event that is kept."""
     spare_errno: int
     """Why there is no spare segment (a full disk); 0: there is one, or it is being made. Fatal when the next one is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryReport:
+    """What was found on the disk and done again in the ledger. Sizes are bytes, positions log positions."""
+
+    snapshot: str
+    """Its file; empty: there was none, the log began at 0."""
+    snapshot_position: int
+    snapshot_size: int
+    """Of the file."""
+    position: int
+    """Up to here everything is in the ledger."""
+    log_size: int
+    """Of the events behind the snapshot."""
+    torn_size: int
+    """Of what a crash left behind the last whole block: cut, and kept aside in `torn_file`."""
+    torn_file: str
+    duration_ns: int
+    warnings: tuple[str, ...]
+    """Sentences for the admin: a damaged snapshot that an older one replaced, a last block that is perhaps damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFacts:
+    """How it stands with snapshots."""
+
+    position: int
+    """The newest one holds all before this log position; 0: there is none."""
+    size: int
+    """Of its file."""
+    unix_s: int
+    """When it was written, by the wall clock; 0: by an earlier run, or there is none."""
+    written_count: int
+    """In this run."""
+    duration_ns: int
+    """Of the last one that was written in this run."""
+    failed_count: int
+    failure: str
+    """Why the last attempt failed; empty once one succeeds."""
+    log_behind_size: int
+    """Bytes of committed events behind the newest snapshot: what the next start must do again."""
+    history_lost_size: int
+    """Bytes of events that went before history had them, because the log was at its bound."""

@@ -170,6 +170,8 @@ cdef class Journal:
             self.source.read = queue_read
             self.source.release = queue_release
             self.source.position = (<EventQueue>source).queue.head
+        elif self.c.group_size_max < LEDGER_GROUP_SIZE_MIN:
+            raise ValueError(f"group_size_max is {self.c.group_size_max}; one command of a ledger needs up to {LEDGER_GROUP_SIZE_MIN}")
         else:
             self.source_owner = source.port()
             self.ledger_source.port = <const LedgerPort*>PyCapsule_GetPointer(self.source_owner, PORT_NAME)
@@ -241,6 +243,10 @@ cdef class Journal:
         """Segments whose events all lie before this position may go: a snapshot holds them."""
         store_u64(&self.c.retire_below, position)
         committer_wake(&self.c)
+
+    @property
+    def is_begun(self):
+        return bool(self.c.is_begun)
 
     @property
     def committed(self):

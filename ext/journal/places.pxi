@@ -28,6 +28,14 @@ cdef class LogDisk:
         finally:
             free(names)
 
+    def file_size(self, str name):
+        """Bytes; see broker/_journal.pyi."""
+        cdef bytes text = name.encode()
+        cdef int64_t file = self._checked(self.disk.open_file(&self.disk, PyBytes_AS_STRING(text), OPEN_TO_READ), name)
+        cdef int64_t size = self.disk.file_size(&self.disk, file)
+        self.disk.close_file(&self.disk, file)
+        return self._checked(size, name)
+
     def load(self, str name):
         """A small file; see broker/_journal.pyi."""
         cdef bytes text = name.encode()

@@ -100,7 +100,7 @@ cdef class LogReading:
         segment = name.decode() if self.data != NULL else ""
         free(self.data)
         self.data = NULL
-        self.end = LogEnd(LogStop(stop), r.position, segment, r.offset, r.torn_size, bool(r.is_whole), r.found)
+        self.end = LogEnd(LogStop(stop), r.position, segment, r.offset, r.torn_size, bool(r.is_whole), r.found, r.generation)
         if not self.end.is_good:
             raise LogDamaged(Path(self.place.name), self.end)
 

@@ -62,6 +62,25 @@ def events_from(position: int, count: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentFacts:
+    """What the header of a segment or a snapshot says."""
+
+    magic: bytes
+    version: int
+    header_size: int
+    size: int
+    broker_id: bytes
+    generation: int
+    position: int
+    salt: int
+
+
+def segment_facts(data: bytes) -> SegmentFacts:
+    """Of its first bytes; flags and checksum are left to others."""
+    return SegmentFacts(*HEADER.unpack_from(data)[:8])
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """One of a segment."""
 

@@ -177,7 +177,7 @@ def test_the_log_can_be_followed_while_it_grows(tmp_path: Path) -> None:
 
 def test_all_events_of_a_ledger_are_logged_though_its_ring_is_small(tmp_path: Path) -> None:
     ledger = make_ledger()
-    journal = opened(tmp_path / "log", group_size_max=8192, segment_size=65536)
+    journal = opened(tmp_path / "log", group_size_max=16384, segment_size=65536)
     recovered(journal)
     journal.begin(ledger)
     count = 2000
@@ -200,7 +200,7 @@ def test_a_second_run_goes_on_where_the_first_ended(tmp_path: Path) -> None:
     ends: list[int] = []
     for generation in (1, 2, 3):
         ledger = make_ledger()
-        journal = opened(tmp_path / "log", generation, group_size_max=8192)
+        journal = opened(tmp_path / "log", generation, group_size_max=16384, segment_size=65536)
         before = len(recovered(journal))
         journal.begin(ledger)
         assert open_session(ledger, generation) == 1
@@ -214,7 +214,7 @@ def test_a_second_run_goes_on_where_the_first_ended(tmp_path: Path) -> None:
 
 def test_events_that_were_overwritten_before_they_were_read_stop_it(tmp_path: Path) -> None:
     ledger = make_ledger(is_lossy=True)
-    journal = opened(tmp_path / "log")
+    journal = opened(tmp_path / "log", group_size_max=16384, segment_size=65536)
     recovered(journal)
     journal.begin(ledger)
     open_session(ledger, 0)

@@ -1,0 +1,234 @@
+"""One broker's journal from its opened directory to its close: recovered, begun, committed by a thread of its own.
+
+    store = JournalStore.open(directory, broker_id=..., generation=..., settings=...)     # locked; RestoredBackup, AlreadyRunning
+    report = store.recover(ledger)            # LogDamaged, SnapshotDamaged: refused, nothing was changed; may be done again, with another ledger
+    ledger.resume(now_ns, wall_ns)
+    store.begin(ledger)                       # OSError: cannot write
+    store.start()                             # the committer's thread; a simulation calls store.journal.step() instead
+    ...
+    store.stop(); store.close()
+
+The committer itself is broker._journal.Journal, as `journal`. Called by one thread, but for what Journal lets any thread do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from pathlib import Path
+
+from broker._journal import CrashPoint, EventQueue, Journal, LogDisk
+from broker._ledger import Ledger
+from broker.errors import DataDirectoryError
+from broker.journal.recovery import (
+    Clock,
+    Progress,
+    Replayed,
+    Start,
+    choose_start,
+    replay_log,
+    replay_snapshot,
+)
+from broker.journal.settings import JournalSettings
+from broker.journal.state import STATE_NAME, LogState, RestoredBackup, StatePlace, outside_place, read_all
+from broker.model.journal import JournalFailure, LogEnd, LogStop, RecoveryReport
+
+log = logging.getLogger("broker.journal")
+
+SEGMENT_OVERHEAD_SIZE = 4112
+"""Header of a segment, header of a block."""
+TORN_KEPT_MAX = 8
+"""Tails that crashes left: the newest are kept for who wants to look."""
+
+
+class JournalStore:
+    """The log of one broker, its snapshots and its state."""
+
+    def __init__(
+        self, journal: Journal, broker_id: bytes, generation: int, settings: JournalSettings, crash_point: CrashPoint | None, clock: Clock
+    ) -> None:
+        self.journal = journal
+        self.broker_id = broker_id
+        self.generation = generation
+        self.settings = settings
+        self.crash_point = crash_point
+        self.start_of_recovery = Start(None)
+        self.report: RecoveryReport | None = None
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+        self._states: tuple[StatePlace, ...] = (StatePlace(journal.place, STATE_NAME),)
+        if settings.state_file is not None:
+            self._states += (outside_place(settings.state_file),)
+
+    @classmethod
+    def open(
+        cls,
+        place: str | Path | LogDisk,
+        *,
+        broker_id: bytes,
+        generation: int,
+        settings: JournalSettings | None = None,
+        clock: Clock = time.monotonic_ns,
+    ) -> JournalStore:
+        """Locks the directory, making it if need be, and looks whether a backup was restored. DataDirectoryError, OSError."""
+        settings = settings or JournalSettings()
+        crash_point = CrashPoint(settings.crash_point) if settings.crash_point else None
+        journal = Journal(
+            place,
+            broker_id=broker_id,
+            generation=generation,
+            segment_size=settings.segment_size,
+            group_size_max=min(settings.group_size_max, settings.segment_size // 4096 * 4096 - SEGMENT_OVERHEAD_SIZE),
+            salt_seed=settings.salt_seed,
+            crash_point=crash_point,
+            sync_delay_ns=settings.sync_delay_ns,
+        )
+        try:
+            store = cls(journal, broker_id, generation, settings, crash_point, clock)
+            store._check_generation()
+        except BaseException:
+            journal.close()
+            raise
+        return store
+
+    @property
+    def place(self) -> LogDisk:
+        """Where all of it lies."""
+        return self.journal.place
+
+    # --- what is known to have been -------------------------------------------------------------------------------------------
+
+    def seen(self) -> LogState:
+        """What the state's places know; see broker.journal.state."""
+        return read_all(self._states, self.broker_id)
+
+    def _check_generation(self) -> None:
+        seen = self.seen()
+        if seen.generation < self.generation:
+            return
+        if not self.settings.accepts_restored:
+            raise RestoredBackup(Path(self.place.name), seen, generation=self.generation)
+        # Not even then: the numbers of sessions would come a second time.
+        raise DataDirectoryError(
+            Path(self.place.name),
+            f"this is start {self.generation} of a broker that had been started {seen.generation} times",
+            f"write {seen.generation} into the file `generation` of the data directory",
+        )
+
+    def _check_end(self, end: LogEnd) -> None:
+        seen = self.seen()
+        if end.position < seen.committed and not self.settings.accepts_restored:
+            raise RestoredBackup(Path(self.place.name), seen, generation=self.generation, position=end.position)
+
+    def write_state(self) -> None:
+        """What is committed by now is known from now on. OSError."""
+        state = LogState(self.broker_id, self.generation, self.journal.committed)
+        for place in self._states:
+            place.write(state)
+
+    # --- recovery ----------------------------------------------------------------------------------------------------------------
+
+    def recover(self, ledger: Replayed) -> RecoveryReport:
+        """Snapshot and log into a new ledger. DataDirectoryError's tree: refused, with what to do; OSError: the disk cannot be read."""
+        progress = Progress(self._clock)
+        start = choose_start(self.place, self.broker_id, self.crash_point)
+        for _ in replay_snapshot(start, ledger, progress):
+            pass
+        reading = self.journal.recover(start.position)
+        for _ in replay_log(reading, self.place.name, ledger, progress):
+            pass
+        assert reading.end is not None
+        self._check_end(reading.end)
+        self.start_of_recovery = start
+        self.report = _report(start, reading.end, progress.duration_ns)
+        _say(self.report)
+        return self.report
+
+    def begin(self, ledger: Ledger | EventQueue) -> None:
+        """From here on the ledger's events are the log's: to be called after it was resumed. OSError: this broker cannot write here; after ENOSPC it may be tried again."""
+        self.journal.begin(ledger)
+        self.write_state()
+        with contextlib.suppress(OSError):
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Damaged snapshots are put aside, so that they count no more; old torn tails go."""
+        for name in self.start_of_recovery.damaged:
+            self.place.move(name, f"damaged-{name}")
+        torn = [name for name in self.place.file_names() if name.startswith("torn-")]
+        torn.sort(key=lambda name: int(name.rpartition("-")[2]))
+        for name in torn[:-TORN_KEPT_MAX]:
+            self.place.drop(name)
+
+    # --- running -------------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the committer's thread. It is no daemon: who starts it stops it."""
+        self._thread = threading.Thread(target=self.journal.run, name="usher-committer")
+        self._thread.start()
+
+    def stop(self, wait_s: float = 30.0) -> bool:
+        """Commits all that was written before, and ends the thread; whether it has ended in this time."""
+        self.journal.stop()
+        if self._thread is not None:
+            self._thread.join(wait_s)
+            return not self._thread.is_alive()
+        return True
+
+    def close(self) -> None:
+        """Writes the state down and gives back the lock. After `stop`."""
+        if self.is_begun and self.failure is None:
+            try:
+                self.write_state()
+            except OSError as error:
+                log.warning("the journal's state could not be written: %s", error)
+        self.journal.close()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether `begin` has succeeded."""
+        return self.journal.is_begun
+
+    @property
+    def committed(self) -> int:
+        """Log position."""
+        return self.journal.committed
+
+    @property
+    def failure(self) -> JournalFailure | None:
+        """Why the committer stopped for good, or None."""
+        return self.journal.failure
+
+
+def _report(start: Start, end: LogEnd, duration_ns: int) -> RecoveryReport:
+    warnings = start.warnings
+    torn_file = f"torn-{end.position:016x}-{end.generation}" if end.stop is LogStop.TORN else ""
+    if end.is_whole:
+        warnings += (
+            f"the last block of the log does not verify, but is not cut short either (position {end.position}): perhaps a crash, perhaps"
+            f" damage to events that were committed. It is kept as {torn_file}; compare what clients hold with `usher sessions`.",
+        )
+    return RecoveryReport(
+        snapshot=start.snapshot.name if start.snapshot else "",
+        snapshot_position=start.position,
+        snapshot_size=start.snapshot.size if start.snapshot else 0,
+        position=end.position,
+        log_size=end.position - start.position,
+        torn_size=end.torn_size,
+        torn_file=torn_file,
+        duration_ns=duration_ns,
+        warnings=warnings,
+    )
+
+
+def _say(report: RecoveryReport) -> None:
+    for warning in report.warnings:
+        log.warning("%s", warning)
+    if report.torn_size:
+        log.warning("a crash left %d bytes half written: they were never told as committed, and are kept as %s", report.torn_size, report.torn_file)
+    log.info(
+        "recovered up to position %d in %.2f s: snapshot %s of %d bytes, %d bytes of log",
+        report.position, report.duration_ns / 1e9, report.snapshot or "none", report.snapshot_size, report.log_size,
+    )  # fmt: skip
