@@ -25,7 +25,7 @@ class RecoveryFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotFacts:
+class SnapshotView:
     """The newest snapshot. `unix_ns` 0: there is none."""
 
     unix_ns: int = 0
@@ -51,7 +51,7 @@ class DurabilityView:
     is_failed: bool = False
     """The disk refused the log; the process is about to end."""
     recovery: RecoveryFacts = RecoveryFacts()
-    snapshot: SnapshotFacts = SnapshotFacts()
+    snapshot: SnapshotView = SnapshotView()
     snapshot_after_size: int = 0
     log_size_max: int = 0
     ballast_size: int = 0

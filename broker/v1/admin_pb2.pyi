@@ -209,6 +209,8 @@ class GetBrokerResponse(_message.Message):
     EMULATION_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
     RENEW_GRACE_FIELD_NUMBER: _builtins.int
+    JOURNAL_FIELD_NUMBER: _builtins.int
+    CLOCK_SUSPECT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version of the program."""
     broker_id: _builtins.str
@@ -225,6 +227,8 @@ class GetBrokerResponse(_message.Message):
     """strict, relaxed or none."""
     emulation: _builtins.bool
     """Emulated keys are served."""
+    clock_suspect: _builtins.bool
+    """The wall clock stepped back: nothing that expired revives, nothing new becomes valid until it has caught up."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When this run began."""
@@ -236,6 +240,10 @@ class GetBrokerResponse(_message.Message):
     @_builtins.property
     def renew_grace(self) -> _duration_pb2.Duration:
         """How late a Renew may be."""
+
+    @_builtins.property
+    def journal(self) -> Global___Journal:
+        """What keeps sessions over a restart. Absent with durability none."""
 
     def __init__(
         self,
@@ -251,14 +259,80 @@ class GetBrokerResponse(_message.Message):
         emulation: _builtins.bool = ...,
         ttl: _duration_pb2.Duration | None = ...,
         renew_grace: _duration_pb2.Duration | None = ...,
+        journal: Global___Journal | None = ...,
+        clock_suspect: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["renew_grace", b"renew_grace", "start_time", b"start_time", "ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal", "renew_grace", b"renew_grace", "start_time", b"start_time", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker_id", b"broker_id", "data_plane", b"data_plane", "draining", b"draining", "durability", b"durability", "emulation", b"emulation", "generation", b"generation", "renew_grace", b"renew_grace", "session_count", b"session_count", "start_time", b"start_time", "ttl", b"ttl", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker_id", b"broker_id", "clock_suspect", b"clock_suspect", "data_plane", b"data_plane", "draining", b"draining", "durability", b"durability", "emulation", b"emulation", "generation", b"generation", "journal", b"journal", "renew_grace", b"renew_grace", "session_count", b"session_count", "start_time", b"start_time", "ttl", b"ttl", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetBrokerResponse: _TypeAlias = GetBrokerResponse  # noqa: Y015
+
+@_typing.final
+class Journal(_message.Message):
+    """The log, and what of the runs before this one came back from it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    RECOVERED_SESSIONS_FIELD_NUMBER: _builtins.int
+    RECOVERY_TIME_FIELD_NUMBER: _builtins.int
+    LAST_RUN_CLEAN_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    LOG_SIZE_FIELD_NUMBER: _builtins.int
+    LOG_SIZE_MAX_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_TIME_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_BEHIND_SIZE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    """fine, learning (no new charges for one ttl after an unclean end), renew_only (the log cannot be written) or failed."""
+    recovered_sessions: _builtins.int
+    """Sessions that this run began with."""
+    last_run_clean: _builtins.bool
+    """The run before this one ended in order, or there was none."""
+    log_size: _builtins.int
+    """Bytes of all files of the log."""
+    log_size_max: _builtins.int
+    """How large it may become."""
+    snapshot_behind_size: _builtins.int
+    """Bytes of log behind it: what a start replays."""
+    position: _builtins.int
+    """Up to where all is on the disk: bytes of events since the first start ever."""
+    @_builtins.property
+    def recovery_time(self) -> _duration_pb2.Duration:
+        """How long the replay at the start took."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the admin should know of the recovery, a sentence each."""
+
+    @_builtins.property
+    def snapshot_time(self) -> _timestamp_pb2.Timestamp:
+        """When the newest snapshot was made. Absent: there is none yet."""
+
+    def __init__(
+        self,
+        *,
+        status: _builtins.str = ...,
+        recovered_sessions: _builtins.int = ...,
+        recovery_time: _duration_pb2.Duration | None = ...,
+        last_run_clean: _builtins.bool = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        log_size: _builtins.int = ...,
+        log_size_max: _builtins.int = ...,
+        snapshot_time: _timestamp_pb2.Timestamp | None = ...,
+        snapshot_behind_size: _builtins.int = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recovery_time", b"recovery_time", "snapshot_time", b"snapshot_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_run_clean", b"last_run_clean", "log_size", b"log_size", "log_size_max", b"log_size_max", "position", b"position", "recovered_sessions", b"recovered_sessions", "recovery_time", b"recovery_time", "snapshot_behind_size", b"snapshot_behind_size", "snapshot_time", b"snapshot_time", "status", b"status", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Journal: _TypeAlias = Journal  # noqa: Y015
 
 @_typing.final
 class ListProductsRequest(_message.Message):

@@ -10,7 +10,9 @@ Not served here: usage reports (they need the history) and explanations of denia
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
+from broker.model.durability import DurabilityView
 from broker.model.views import SessionView
 from broker.model.words import EndReason, LeaseState
 from broker.v1 import admin_pb2
@@ -18,6 +20,7 @@ from broker.verbs import bounds
 from broker.verbs.admin_messages import (
     emulated_key_message,
     event_message,
+    journal_message,
     key_message,
     licence_message,
     product_messages,
@@ -63,6 +66,7 @@ class AdminVerbs:
         drain: DrainSwitch,
         emulation: Emulation | None,
         reload: Reload,
+        durability: Callable[[], DurabilityView] | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock_ns = clock_ns
@@ -73,6 +77,7 @@ class AdminVerbs:
         self._drain = drain
         self._emulation = emulation
         self._reload = reload
+        self._durability = durability
         self._names = Names(ledger)
 
     # --- what there is --------------------------------------------------------------------------------
@@ -80,6 +85,7 @@ class AdminVerbs:
     def get_broker(self, _request: admin_pb2.GetBrokerRequest) -> admin_pb2.GetBrokerResponse:
         """The broker itself."""
         facts = self._broker
+        kept = self._durability() if self._durability is not None else None
         return admin_pb2.GetBrokerResponse(
             version=facts.version,
             broker_id=facts.broker_id.hex(),
@@ -92,6 +98,8 @@ class AdminVerbs:
             emulation=self._emulation is not None,
             ttl=duration(self._settings.ttl_ns),
             renew_grace=duration(self._settings.renew_grace_ns),
+            journal=journal_message(kept) if kept is not None and kept.mode != "none" else None,
+            clock_suspect=self._keyring.views().is_clock_suspect,
         )
 
     def list_products(self, _request: admin_pb2.ListProductsRequest) -> admin_pb2.ListProductsResponse:

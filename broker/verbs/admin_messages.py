@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from broker.keyring import KeyView, LicenceState, LicenceView
+from broker.model.durability import DurabilityView
 from broker.model.events import Event
 from broker.model.views import PoolView, ProductView
 from broker.model.words import DenialReason, EndReason, EventKind
@@ -64,6 +65,23 @@ def _pool_message(pool: PoolView) -> admin_pb2.Pool:
         starting=pool.is_starting,
         emulated=pool.is_emulated,
         grace_seats=pool.grace_seats,
+    )
+
+
+def journal_message(now: DurabilityView) -> admin_pb2.Journal:
+    """The journal as an admin sees it."""
+    log, snapshot, recovery = now.counters, now.snapshot, now.recovery
+    return admin_pb2.Journal(
+        status=now.status,
+        recovered_sessions=recovery.sessions,
+        recovery_time=duration(recovery.duration_ns),
+        last_run_clean=recovery.was_clean,
+        warnings=recovery.notes,
+        log_size=log.log_size if log else 0,
+        log_size_max=now.log_size_max,
+        snapshot_time=timestamp(snapshot.unix_ns) if snapshot.unix_ns else None,
+        snapshot_behind_size=snapshot.behind_size,
+        position=log.committed if log else 0,
     )
 
 

@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 
 from broker._ledger import Ledger
 from broker.keyring import KeyringViews, KeyState, KeyView, LicenceState, LicenceView
-from broker.model.durability import DurabilityView, RecoveryFacts, SnapshotFacts
+from broker.model.durability import DurabilityView, RecoveryFacts, SnapshotView
 from broker.model.journal import SYNC_BUCKET_BOUNDS_NS, JournalCounters
 from broker.model.listener import CallCounts, ListenerCounters
 from broker.model.terms import PoolTerms
@@ -110,8 +110,8 @@ COUNTED = ListenerCounters(
 JOURNALED = DurabilityView(
     mode="strict",
     is_learning=True,
-    recovery=RecoveryFacts(sessions=3, event_size=4_096, duration_ns=250_000_000, was_clean=False),
-    snapshot=SnapshotFacts(unix_ns=1_790_000_100 * SECOND_NS, size=8_192, behind_size=512, written_count=2, failed_count=1),
+    recovery=RecoveryFacts(sessions=3, event_size=4_096, duration_ns=250_000_000, was_clean=False, notes=("a torn tail was cut",)),
+    snapshot=SnapshotView(unix_ns=1_790_000_100 * SECOND_NS, size=8_192, behind_size=512, written_count=2, failed_count=1),
     snapshot_after_size=1 << 26,
     log_size_max=1 << 32,
     ballast_size=1 << 26,
@@ -130,6 +130,7 @@ JOURNALED = DurabilityView(
         segment_count=2,
         log_size=2 << 24,
         committed=70_000,
+        oldest=8_192,
         spare_errno=0,
     ),
 )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from broker.model.durability import DurabilityView, SnapshotFacts
+from broker.model.durability import DurabilityView, SnapshotView
 from broker.model.journal import SYNC_BUCKET_BOUNDS_NS
 from tests.metrics.readings import JOURNALED, Bench
 
@@ -75,7 +75,7 @@ def test_renew_only_shows_in_a_gauge_of_its_own() -> None:
 
 
 def test_broker_too_young_for_a_snapshot_has_no_time_of_one() -> None:
-    young = replace(JOURNALED, snapshot=SnapshotFacts())
+    young = replace(JOURNALED, snapshot=SnapshotView())
     assert shown(young).value("usher_snapshot_timestamp_seconds") is None
     assert shown(young).value("usher_snapshot_bytes") == 0
 

@@ -7,11 +7,13 @@ import dataclasses
 import pytest
 
 from broker.keyring import KeyState, KeyView, LicenceState, LicenceView
+from broker.model.durability import SnapshotView
 from broker.model.terms import PoolTerms
 from broker.model.words import LicenceModel, Sharing
 from broker.v1 import admin_pb2, sessions_pb2, types_pb2
 from broker.verbs.errors import VerbError
 from broker.verbs.seams import ReloadError
+from tests.metrics.readings import JOURNALED
 from tests.verbs.world import WALL_NS, S, StubFleet, StuckPump, World, fresh_id, open_until_refused
 
 HWKEY = KeyView(
@@ -68,6 +70,30 @@ def test_the_broker_says_what_it_is() -> None:
     assert (answer.session_count, answer.draining, answer.emulation) == (1, True, False)
     assert (answer.data_plane, answer.durability) == ("grpcio", "none")
     assert (answer.ttl.seconds, answer.renew_grace.seconds) == (60, 10)
+
+
+def test_broker_that_keeps_nothing_has_no_journal_to_show() -> None:
+    assert not World().admin.get_broker(admin_pb2.GetBrokerRequest()).HasField("journal")
+
+
+def test_journal_is_shown_with_what_came_back_and_what_stands_in_the_way() -> None:
+    world = World()
+    world.durability = JOURNALED
+    shown = world.admin.get_broker(admin_pb2.GetBrokerRequest()).journal
+    assert (shown.status, shown.recovered_sessions, shown.last_run_clean) == ("learning", 3, False)
+    assert (shown.recovery_time.nanos, list(shown.warnings)) == (250_000_000, ["a torn tail was cut"])
+    assert (shown.log_size, shown.log_size_max, shown.position, shown.snapshot_behind_size) == (2 << 24, 1 << 32, 70_000, 512)
+    assert shown.snapshot_time.ToNanoseconds() == 1_790_000_100 * S
+    world.durability = dataclasses.replace(JOURNALED, is_writable=False, counters=None, snapshot=SnapshotView())
+    shown = world.admin.get_broker(admin_pb2.GetBrokerRequest()).journal
+    assert (shown.status, shown.log_size, shown.HasField("snapshot_time")) == ("renew_only", 0, False)
+
+
+def test_wall_clock_that_stepped_back_is_shown_with_the_broker() -> None:
+    world = World()
+    assert not world.admin.get_broker(admin_pb2.GetBrokerRequest()).clock_suspect
+    world.keyring.shown = dataclasses.replace(world.keyring.shown, is_clock_suspect=True)
+    assert world.admin.get_broker(admin_pb2.GetBrokerRequest()).clock_suspect
 
 
 def test_products_are_summed_over_their_pools() -> None:

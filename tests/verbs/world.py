@@ -9,6 +9,7 @@ from typing import Any
 
 from broker._ledger import Ledger
 from broker.keyring import KeyringViews
+from broker.model.durability import DurabilityView
 from broker.model.terms import PoolTerms
 from broker.model.words import EndReason
 from broker.v1 import sessions_pb2, types_pb2
@@ -132,7 +133,9 @@ class World:
             drain=self.drain,
             emulation=fleet,
             reload=self._reload,
+            durability=lambda: self.durability,
         )
+        self.durability = DurabilityView("none")
         self.pools: dict[str, int] = {}
         for source, (product, count) in enumerate((seats or {}).items()):
             self.add_seats(source, product, count)
