@@ -12,6 +12,8 @@ from broker._ledger import Ledger
 from broker.model.terms import PoolTerms
 from broker.model.words import EndReason
 
+LAPSE_NS = 60_000_000_000
+
 
 class LedgerSink:
     """Implements `CapacitySink` over one ledger. `clock_ns` is CLOCK_MONOTONIC; `wake` makes the ticker look again."""
@@ -32,6 +34,15 @@ class LedgerSink:
     def prove_source(self, source_id: int, pool: int, seats: int, proven_until_ns: int, grace_until_ns: int) -> None:
         """A licence on a key that has just proven itself gives seats."""
         self._ledger.prove_source(self._clock_ns(), source_id, pool, seats, proven_until_ns, grace_until_ns)
+        self._wake()
+
+    def lapse_source(self, source_id: int, pool: int, seats: int, grace_until_ns: int, cause: EndReason) -> None:
+        """Charges of an earlier run may stand on it until the end of its grace. Its proof ends in the instant in which it is told:
+        whoever looks at the ledger next finds it over, so that no seat comes of it."""
+        now_ns = self._clock_ns()
+        # The end and the cause that count come with the loss: a grace that were over by then would end as KEY_LOST.
+        self._ledger.prove_source(now_ns, source_id, pool, seats, now_ns, max(grace_until_ns, now_ns + LAPSE_NS))
+        self._ledger.lose_source(now_ns, source_id, grace_until_ns, cause)
         self._wake()
 
     def lose_source(self, source_id: int, grace_until_ns: int, cause: EndReason) -> None:

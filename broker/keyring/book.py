@@ -5,12 +5,13 @@ its loss is over. What the sink has no room for (pools, sources) is kept here as
 at the next decision; it never stops the rest. Called under the keyring's lock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from broker.keyring.capacity import Command, Given, LoseSource, PoolIdentity, ProveSource, pool_of
 from broker.keyring.sink import CapacitySink
 from broker.licence import Licence
+from broker.model.words import EndReason
 
 
 class CapacityBook:
@@ -23,25 +24,39 @@ class CapacityBook:
         self._free_ids: list[int] = []
         self._used_count = 0
         self._pools: dict[PoolIdentity, int] = {}
-        self._starting: list[int] = []
+        self._starting: dict[int, int] = {}
         self._refused_pools: dict[PoolIdentity, str] = {}
         self._without_source: set[str] = set()
         self.given: dict[str, Given] = {}
 
-    def declare(self, licences: Iterable[Licence], *, is_starting: bool) -> None:
-        """Makes the licences' pools known; once those of the start are starting, until `end_starting`."""
+    def declare(self, licences: Iterable[Licence]) -> None:
+        """Makes the licences' pools known."""
         self._refused_pools.clear()
         for pool in dict.fromkeys(pool_of(licence) for licence in licences):
+            self._pool_id(pool)
+
+    def begin_starting(self, waits: Mapping[PoolIdentity, int]) -> None:
+        """These pools are starting, each at most until its instant."""
+        for pool, until_ns in waits.items():
             number = self._pool_id(pool)
-            if is_starting and number is not None:
-                self._starting.append(number)
+            if number is not None and number not in self._starting:
+                self._starting[number] = until_ns
                 self._sink.set_starting(number, True)
 
-    def end_starting(self) -> None:
-        """Lets the pools of the start serve what their keys have proven."""
-        for number in self._starting:
-            self._sink.set_starting(number, False)
-        self._starting.clear()
+    def end_starting(self, now_ns: int | None = None) -> None:
+        """Lets pools serve what their keys have proven: those whose time has come, or all of them."""
+        for number, until_ns in list(self._starting.items()):
+            if now_ns is None or until_ns <= now_ns:
+                del self._starting[number]
+                self._sink.set_starting(number, False)
+
+    def recall(self, licence: Licence, grace_until_ns: int, cause: EndReason) -> None:
+        """A licence gave seats when the last run ended. Before any command, while its pool is starting."""
+        pool, source = self._pool_id(pool_of(licence)), self._source_id(licence.digest)
+        if pool is None or source is None:
+            return
+        self._sink.lapse_source(source, pool, licence.seats, grace_until_ns, cause)
+        self.given[licence.digest] = Given(licence, 0, grace_until_ns, is_lost=True, cause=cause)
 
     def apply(self, commands: Iterable[Command]) -> None:
         """Tells the sink, in order."""
@@ -70,7 +85,10 @@ class CapacityBook:
     def _lose(self, command: LoseSource) -> None:
         digest = command.licence.digest
         self._sink.lose_source(self._source_ids[digest], command.grace_until_ns, command.cause)
-        self.given[digest] = replace(self.given[digest], grace_until_ns=command.grace_until_ns, is_lost=True)
+        told = self.given[digest]
+        self.given[digest] = replace(
+            told, grace_until_ns=command.grace_until_ns, is_lost=True, cause=command.cause
+        )
 
     def _remove(self, digest: str) -> None:
         source = self._source_ids.pop(digest)

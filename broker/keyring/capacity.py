@@ -51,6 +51,7 @@ class Given:
     proven_until_ns: int
     grace_until_ns: int
     is_lost: bool = False
+    cause: EndReason = EndReason.NONE  # of its loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,18 +169,37 @@ def _losses(
         if digest in wanted or told.is_lost:
             continue
         standing = standings.get(told.licence.thumbprint)
-        if digest in revoked:
-            cause = EndReason.LICENCE_ENDED
-        elif digest not in accepted:
-            cause = EndReason.POLICY_CHANGED
-        elif told.licence.period_at(now_unix_s) is not Period.VALID:
-            cause = EndReason.LICENCE_ENDED
-        elif _is_live(standing, now_ns):
-            cause = EndReason.POLICY_CHANGED
-        else:
-            cause = standing.loss_cause if standing is not None else EndReason.KEY_LOST
+        cause = loss_cause(
+            told.licence,
+            standing,
+            is_revoked=digest in revoked,
+            is_withdrawn=digest not in accepted,
+            is_key_live=_is_live(standing, now_ns),
+            now_unix_s=now_unix_s,
+        )
         commands.append(LoseSource(told.licence, max(now_ns, told.grace_until_ns), cause))
     return commands
+
+
+def loss_cause(
+    licence: Licence,
+    standing: KeyStanding | None,
+    *,
+    is_revoked: bool,
+    is_withdrawn: bool,
+    is_key_live: bool,
+    now_unix_s: int,
+) -> EndReason:
+    """Why a licence that gave seats gives none now: what is most final comes first."""
+    if is_revoked:
+        return EndReason.LICENCE_ENDED
+    if is_withdrawn:
+        return EndReason.POLICY_CHANGED
+    if licence.period_at(now_unix_s) is not Period.VALID:
+        return EndReason.LICENCE_ENDED
+    if is_key_live:
+        return EndReason.POLICY_CHANGED
+    return standing.loss_cause if standing is not None else EndReason.KEY_LOST
 
 
 def _displaced(live: Mapping[str, Licence], given: Mapping[str, Given]) -> dict[str, str]:

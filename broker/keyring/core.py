@@ -14,6 +14,9 @@ can be copied, and a hub that re-enumerates shows one key twice for a moment. So
 asked first. If it answers, and then the challenger answers a nonce of its own while both connections are still open, there
 are two private keys: both are quarantined until an admin enables the key again. If the incumbent is gone, the challenger
 takes its place and nothing has happened.
+
+Over a restart (`grace.py`) keys are recalled before anything is plugged in; `stale` names those whose memory may be other than
+what was kept. A disabled or quarantined key stays so; one that stood is awaited until the first tries are over.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +27,7 @@ from typing import Final
 from broker.keyring.capacity import KeyStanding
 from broker.keyring.grace import GraceBudget
 from broker.keyring.records import Attachment, Fault, FaultKind, Identity, KeyRecord
+from broker.keyring.remembered import KeyMemory, Stand
 from broker.keyring.settings import KeyringSettings
 from broker.keyring.states import IDLE_STATES, KeyInput, KeyState
 from hwkey import KeyPort
@@ -33,6 +37,16 @@ _LOSSES: Final = {
     FaultKind.GONE: KeyInput.UNPLUGGED,
     FaultKind.WRONG: KeyInput.REJECTED,
 }
+
+
+_RECALLED: Final = {
+    Stand.STOOD: KeyState.LOST,
+    Stand.LOST: KeyState.LOST,
+    Stand.DISABLED: KeyState.DISABLED,
+    Stand.QUARANTINED: KeyState.QUARANTINED,
+}
+_AWAITED_SENTENCE: Final = "it stood when the broker last ended, and has not proven itself since it started"
+_NOT_BACK_SENTENCE: Final = "it stood when the broker last ended, and did not prove itself when it started again"
 
 
 class WorkKind(Enum):
@@ -78,7 +92,47 @@ class KeyringCore:
         self._crowded: frozenset[tuple[str, str]] = frozenset()
         self.changes: list[KeyChange] = []
         self.woken: set[int] = set()
+        self.stale: set[str] = set()
         self.is_capacity_changed = True
+
+    # --- over a restart -----------------------------------------------------------------------------------------------
+
+    def recall(self, keys: Mapping[str, KeyMemory], now_ns: int) -> None:
+        """What an earlier run remembers; before the first scan."""
+        for thumbprint, memory in keys.items():
+            record = self._record_of(thumbprint)
+            record.budget = record.budget.recalled(memory.budget, now_ns, self._settings.starting_ns_max)
+            record.was_licensed, record.is_recalled = True, True
+            record.is_emulated = memory.is_emulated
+            record.state, record.code, record.sentence = _RECALLED[memory.stand], memory.code, memory.sentence
+            if record.budget.awaited_since_ns is not None:
+                record.code, record.sentence = "awaited", _AWAITED_SENTENCE
+            elif memory.stand is not Stand.LOST:
+                self._say(record, KeyState.ABSENT, record.state)
+            self.stale.add(thumbprint)
+
+    def start_wait_ns(self, thumbprint: str, now_ns: int) -> int | None:
+        """How long charges may wait for the first try of a key that is recalled; None for one that is not."""
+        record = self._records.get(thumbprint)
+        if record is None or not record.is_recalled:
+            return None
+        if record.state in IDLE_STATES:
+            return 0
+        return record.budget.start_wait_ns(now_ns, self._settings.starting_ns_max)
+
+    def end_start(self) -> None:
+        """The first tries are over: who is still awaited is lost since its last proof."""
+        for record in self._records.values():
+            if record.budget.awaited_since_ns is not None:
+                record.budget = record.budget.lost()
+                record.code, record.sentence = "not_back", _NOT_BACK_SENTENCE
+                self._say(record, KeyState.PRESENT, KeyState.LOST)
+                self.stale.add(record.thumbprint)
+                self.is_capacity_changed = True
+
+    def find(self, thumbprint: str) -> KeyRecord | None:
+        """The record of an identity."""
+        return self._records.get(thumbprint)
 
     # --- what is there ------------------------------------------------------------------------------------------------
 
@@ -86,7 +140,10 @@ class KeyringCore:
         """The keys that licences name: they are shown even if absent, and their grace is never forgotten."""
         self._licensed = frozenset(thumbprints)
         for thumbprint in self._licensed:
-            self._record_of(thumbprint).was_licensed = True
+            record = self._record_of(thumbprint)
+            if not record.was_licensed:
+                record.was_licensed = True
+                self.stale.add(thumbprint)
         self.is_capacity_changed = True
 
     def scanned(self, bus: str, ports: Sequence[KeyPort], now_ns: int) -> list[Attachment]:
@@ -179,6 +236,7 @@ class KeyringCore:
             return
         record.proven_until_ns = asked_ns + self._settings.proof_ttl_ns
         record.budget = record.budget.proved(asked_ns)
+        self.stale.add(record.thumbprint)
         record.last_proof_ns, record.proof_latency_ns = asked_ns, now_ns - asked_ns
         record.proof_count += 1
         attachment.due_ns = now_ns + self._jitter(
@@ -232,6 +290,7 @@ class KeyringCore:
                 self._move(record, KeyInput.FORGOTTEN, record.code, record.sentence)
             if record.state is KeyState.ABSENT and record.attachment is None and self._is_forgettable(record):
                 del self._records[record.thumbprint]
+                self.stale.add(record.thumbprint)
 
     # --- what an admin wants ------------------------------------------------------------------------------------------
 
@@ -242,8 +301,10 @@ class KeyringCore:
             return False
         if not is_enabled:
             self._lose(record, KeyInput.DISABLED, "disabled", "an admin stopped counting it")
+            self.stale.add(thumbprint)
         elif record.state in IDLE_STATES:
             self._move(record, KeyInput.ENABLED)
+            self.stale.add(thumbprint)
             if record.attachment is not None:
                 self._connect(record, record.attachment)
                 self._hurry(record.attachment, now_ns)
@@ -333,8 +394,10 @@ class KeyringCore:
     def _lose(self, record: KeyRecord, word: KeyInput, code: str, sentence: str) -> None:
         """The key's proof is worth nothing any more. Except for an admin's word its connection is opened anew."""
         self._move(record, word, code, sentence)
-        if record.proven_until_ns or record.budget.present_since_ns is not None:
+        is_awaited = record.budget.awaited_since_ns is not None
+        if record.proven_until_ns or record.budget.present_since_ns is not None or is_awaited:
             record.budget = record.budget.lost()
+            self.stale.add(record.thumbprint)
             self.is_capacity_changed = True
         record.proven_until_ns = 0
         if record.attachment is not None and word is not KeyInput.DISABLED:
@@ -379,6 +442,7 @@ class KeyringCore:
         self._move(record, KeyInput.CLONE_PROVEN, "clone", sentence)
         record.proven_until_ns = 0
         record.budget = record.budget.lost()
+        self.stale.add(record.thumbprint)
         self.is_capacity_changed = True
 
     def _hurry(self, attachment: Attachment, now_ns: int) -> None:
@@ -393,5 +457,9 @@ class KeyringCore:
             # A late result must not paint over why the key is not asked any more.
             record.code, record.sentence = kept
         if after is not before:
-            self.changes.append(KeyChange(record.thumbprint, record.address, before, after, code, sentence))
+            self._say(record, before, after)
         return after
+
+    def _say(self, record: KeyRecord, before: KeyState, after: KeyState) -> None:
+        change = KeyChange(record.thumbprint, record.address, before, after, record.code, record.sentence)
+        self.changes.append(change)

@@ -1,7 +1,8 @@
-"""The keyring at work: threads that watch the buses and ask the keys, around the logic of `core.py` and `capacity.py`.
+"""The keyring at work: threads that watch the buses and ask the keys, around the logic of `engine.py`.
 
     watcher (one a bus)          scan · wait for a change, at most the scan interval · tick
     worker (one an attachment)   does what `core.work` says: open, prove when due, idle, stop; owns its SecurityKey
+    whoever calls                start, stop, reload, and what an admin wants
 
 All state is under one lock; scanning, opening and proving happen outside of it, telling the ledger inside, so that the
 ledger hears of everything in the order in which it was decided. Public methods may be called from any thread, but not
@@ -15,22 +16,18 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from broker.keyring.book import CapacityBook
-from broker.keyring.capacity import Decision, decide
-from broker.keyring.carried import CarriedLicences
-from broker.keyring.core import KeyChange, KeyringCore, WorkKind
-from broker.keyring.periods import NoticeKind, PeriodNotice, PeriodNotices, left_in_words
+from broker.keyring.core import WorkKind
+from broker.keyring.engine import KeyringEngine
+from broker.keyring.memory import Memory, VolatileMemory
 from broker.keyring.records import Attachment, Fault, FaultKind, Identity
 from broker.keyring.settings import KeyringSettings
 from broker.keyring.sink import CapacitySink
-from broker.keyring.states import KeyState
-from broker.keyring.views import KeyringViews, key_views, licence_views
-from broker.keyring.wall import WallMark
-from broker.licence import FolderContent, FolderReading, Licence, LicenceFolder, TrustFile, day
+from broker.keyring.views import KeyringViews
+from broker.licence import FolderReading, LicenceFolder, TrustFile
 from hwkey import NONCE_SIZE, CardAbsent, HwkeyError, KeyBus, KeyPort, ProofRejected, SecurityKey, Unplugged
 
 _log = logging.getLogger(__name__)
@@ -58,7 +55,8 @@ class _Worker:
 
 
 class Keyring:
-    """The keys and licences of one broker. `start` once, `stop` once."""
+    """The keys and licences of one broker. `start` once, `stop` once. `memory` keeps what a restart must not change, and
+    `wall_high_unix_s` is the latest wall time that an earlier run saw."""
 
     def __init__(
         self,
@@ -68,6 +66,8 @@ class Keyring:
         trust: TrustFile,
         sink: CapacitySink,
         settings: KeyringSettings,
+        memory: Memory | None = None,
+        wall_high_unix_s: int = 0,
         surroundings: Surroundings = _HERE,
     ) -> None:
         self._buses = tuple(buses)
@@ -76,31 +76,30 @@ class Keyring:
         self._settings = settings
         self._here = surroundings
         self._lock = threading.RLock()
-        self._core = KeyringCore(settings, surroundings.jitter)
-        self._book = CapacityBook(sink, settings.source_count_max)
-        self._wall = WallMark()
-        self._periods = PeriodNotices(settings.ending_warnings_s)
-        self._content = FolderContent()
-        self._carried = CarriedLicences(settings.carried_count_max)
-        self._reading = FolderReading()
-        self._decision = Decision((), {}, 0, 0)
+        self._engine = KeyringEngine(
+            settings=settings,
+            sink=sink,
+            memory=VolatileMemory() if memory is None else memory,
+            jitter=surroundings.jitter,
+            wall_high_unix_s=wall_high_unix_s,
+        )
+        self._core = self._engine.core
         self._workers: dict[int, _Worker] = {}
         self._watchers: list[threading.Thread] = []
         self._bus_faults: dict[str, str] = {}
-        self._unscanned = {bus.name for bus in self._buses}
-        self._starting_until_ns = 0
         self._started = threading.Event()
         self._stopping = threading.Event()
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> FolderReading:
-        """Reads the licences, declares their pools as starting, and begins to watch. Clients may be served from then on."""
-        content = self._folder.content(self._trust)
+        """Reads the licences, declares their pools as starting, recalls what an earlier run remembers, and begins to watch.
+        Clients may be served, and the ledger's time may go on, from then on."""
+        content = self._folder.content(self._trust, self._engine.revocations)
         with self._lock:
-            self._starting_until_ns = self._here.clock_ns() + self._settings.starting_ns_max
-            self._content = content
-            reading = self._take()
+            names = [bus.name for bus in self._buses]
+            self._engine.begin(content, names, self._here.clock_ns(), self._wall_unix_s())
+            reading = self._engine.reading
             self._watchers = [
                 threading.Thread(target=self._watch, args=(bus,), name=f"keyring-watch-{bus.name}")
                 for bus in self._buses
@@ -115,7 +114,8 @@ class Keyring:
         return self._started.wait(wait_s)
 
     def stop(self) -> None:
-        """Ends all threads and lets go of the keys. The ledger is told nothing: what was proven ends by itself."""
+        """Ends all threads, lets go of the keys and writes down when each was proven last. The ledger is told nothing: what was
+        proven ends by itself."""
         self._stopping.set()
         for bus in self._buses:
             bus.wake()
@@ -127,6 +127,8 @@ class Keyring:
                 worker.wake.notify_all()
         for worker in workers:
             worker.thread.join()
+        with self._lock:
+            self._engine.end(self._here.clock_ns())
 
     # --- what an admin asks for ---------------------------------------------------------------------------------------
 
@@ -135,12 +137,12 @@ class Keyring:
         the folder's own, what keys carry aside, as that of `start`."""
         with self._lock:
             trust = trust or self._trust
-            known = self._content.revocations
+            known = self._engine.revocations
         content = self._folder.content(trust, known)
         with self._lock:
-            self._trust, self._content = trust, content
-            self._carried.trust_changed(trust)
-            self._take()
+            self._trust = trust
+            self._engine.trust_changed(trust)
+            self._engine.take(content, self._here.clock_ns())
             self._after()
         return content.judged()
 
@@ -163,97 +165,30 @@ class Keyring:
         """Whether the keys of the first scan are still being tried. Waits for nothing."""
         return not self._started.is_set()
 
+    def wall_unix_s(self) -> int:
+        """The latest wall time ever seen, which licences are judged by: what the journal's mark must not go below."""
+        with self._lock:
+            return self._engine.see_wall(self._wall_unix_s())
+
     def views(self) -> KeyringViews:
         """All keys and licences as they are now."""
         with self._lock:
-            now_ns = self._here.clock_ns()
-            now_unix_s = self._wall.see(int(self._here.wall_unix_s()))
-            records = self._core.records()
-            named = {record.thumbprint: record for record in records if record.thumbprint}
-            return KeyringViews(
-                keys=key_views(records, self._book.given, self._set_aside(), now_ns),
-                licences=licence_views(
-                    self._reading,
-                    named,
-                    self._book,
-                    self._decision.set_aside,
-                    now_unix_s,
-                    max(self._settings.ending_warnings_s, default=0),
-                ),
-                is_starting=self.is_starting,
-                is_clock_suspect=self._wall.is_suspect,
-                faults=self._faults(),
-            )
+            return self._engine.views(self._here.clock_ns(), self._wall_unix_s(), self._bus_faults)
 
     # --- under the lock -----------------------------------------------------------------------------------------------
 
-    def _set_aside(self) -> list[Licence]:
-        return [one for one in self._reading.accepted if one.digest in self._decision.set_aside]
-
-    def _take(self) -> FolderReading:
-        """Judges all licences anew: those of the folder, and those that keys carry."""
-        before, reading = self._reading, self._content.judged(self._carried.all())
-        _log_lists(before, reading)
-        self._reading = reading
-        self._periods.forget_others(reading.accepted)
-        self._core.licensed(licence.thumbprint for licence in reading.accepted)
-        self._book.declare(reading.accepted, is_starting=self.is_starting)
-        for refusal in reading.refused:
-            if refusal not in before.refused:
-                _log.warning("licence refused (%s): %s", refusal.reason, refusal)
-        return reading
+    def _wall_unix_s(self) -> int:
+        return int(self._here.wall_unix_s())
 
     def _after(self) -> None:
-        """What follows every input: time, the log, decisions, and who is to be woken."""
-        now_ns = self._here.clock_ns()
-        now_unix_s = self._wall.see(int(self._here.wall_unix_s()))
-        self._core.tick(now_ns)
-        for change in self._core.changes:
-            _log_change(change)
-        self._core.changes.clear()
-        for notice in self._periods.due(self._reading.accepted, now_unix_s):
-            _log_notice(notice)
-        stands = now_ns < self._decision.stands_until_ns and now_unix_s < self._decision.stands_until_unix_s
-        if self._core.is_capacity_changed or not stands:
-            self._core.is_capacity_changed = False
-            standings = self._core.standings(now_ns)
-            before = self._decision.set_aside
-            reading = self._reading
-            self._decision = decide(
-                now_ns, now_unix_s, reading.accepted, standings, self._book.given, reading.revoked
-            )
-            self._book.apply(self._decision.commands)
-            self._log_set_aside(before)
-        self._end_starting(now_ns)
+        """What follows every input, and who is to be woken."""
+        self._engine.follow(self._here.clock_ns(), self._wall_unix_s())
+        if self._engine.is_started:
+            self._started.set()
         for number in self._core.woken:
             if worker := self._workers.get(number):
                 worker.wake.notify_all()
         self._core.woken.clear()
-
-    def _log_set_aside(self, before: Mapping[str, str]) -> None:
-        """Seats that were paid for and do not count are for an admin, once for each key that displaces them."""
-        for licence in self._reading.accepted:
-            larger = self._decision.set_aside.get(licence.digest, "")
-            if larger and before.get(licence.digest) != larger:
-                details = {"licence": licence.licence_id, "product": licence.product, "seats": licence.seats}
-                details |= {"thumbprint": licence.thumbprint, "counts_instead": larger}
-                _log.warning("licence set aside: of its series one key a host counts", extra={"facts": details})
-
-    def _end_starting(self, now_ns: int) -> None:
-        if self._started.is_set():
-            return
-        is_tried = not self._unscanned and not self._core.unsettled_count()
-        if is_tried or now_ns >= self._starting_until_ns:
-            self._book.end_starting()
-            self._started.set()
-
-    def _faults(self) -> tuple[str, ...]:
-        faults = [f"{bus}: {sentence}" for bus, sentence in sorted(self._bus_faults.items())]
-        if count := self._core.unserved_count:
-            faults.append(
-                f"{count} more keys are attached than the {self._settings.attachment_count_max} that are served"
-            )
-        return tuple(faults)
 
     # --- watcher threads ----------------------------------------------------------------------------------------------
 
@@ -281,7 +216,7 @@ class Keyring:
 
     def _scanned(self, bus: KeyBus, ports: Sequence[KeyPort] | None, fault: str) -> None:
         with self._lock:
-            self._unscanned.discard(bus.name)
+            self._engine.unscanned.discard(bus.name)
             if fault and self._bus_faults.get(bus.name) != fault:
                 _log.warning("the bus %s cannot be scanned: %s", bus.name, fault)
             if fault:
@@ -363,10 +298,9 @@ class Keyring:
             return
         with self._lock:
             self._core.proved(number, asked_ns, self._here.clock_ns())
-            if self._core.is_present(number) and self._carried.proven(
-                opened.thumbprint, opened.certificate_der, self._trust
-            ):
-                self._take()
+            self._engine.carried(
+                number, opened.thumbprint, opened.certificate_der, self._trust, self._here.clock_ns()
+            )
             self._after()
 
     def _failed(self, number: int, error: Exception) -> None:
@@ -386,44 +320,3 @@ def _fault_of(error: Exception) -> Fault:
     if isinstance(error, HwkeyError):
         return Fault(FaultKind.UNANSWERED, error.code, str(error))
     return Fault(FaultKind.UNANSWERED, "defect", f"the driver failed: {error!r}")
-
-
-def _log_lists(before: FolderReading, after: FolderReading) -> None:
-    known = {one.digest for one in before.revocations.lists}
-    for one in after.revocations.lists:
-        if one.digest not in known:
-            details = {"vendor": one.vendor, "number": one.number, "revoked": len(one.revoked), "file": one.file}
-            _log.info("revocation list read", extra={"facts": details})
-
-
-def _log_notice(notice: PeriodNotice) -> None:
-    licence = notice.licence
-    details = {"licence": licence.licence_id, "product": licence.product, "seats": licence.seats}
-    details |= {"vendor": licence.vendor, "until": day(licence.expires_unix_s) if licence.expires_unix_s else "no end"}
-    if notice.kind is NoticeKind.BEGUN:
-        _log.info("licence begins to count", extra={"facts": details})
-    elif notice.kind is NoticeKind.ENDED:
-        _log.warning("licence has ended", extra={"facts": details})
-    else:
-        _log.warning("licence ends soon", extra={"facts": details | {"left": left_in_words(notice.left_s)}})
-
-
-def _log_change(change: KeyChange) -> None:
-    level, message = _said_of(change)
-    details = {"thumbprint": change.thumbprint, "place": change.address, "before": change.before, "after": change.after}
-    if change.code:
-        details |= {"code": change.code, "cause": change.sentence}
-    _log.log(level, message, extra={"facts": details})
-
-
-def _said_of(change: KeyChange) -> tuple[int, str]:
-    """How loud, and in which words. Arrivals and losses are for an admin, and what never gets to be a key; steps are not."""
-    if change.after is KeyState.QUARANTINED:
-        return logging.ERROR, "security key quarantined: it has a clone"
-    if change.after in (KeyState.LOST, KeyState.DISABLED):
-        return logging.WARNING, f"security key {change.after}"
-    if change.after is KeyState.SUSPECT and not change.thumbprint:
-        return logging.WARNING, "security key cannot be used"
-    if change.after is KeyState.PRESENT and change.before is not KeyState.SUSPECT:
-        return logging.INFO, "security key present"
-    return logging.DEBUG, "security key"

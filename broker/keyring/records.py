@@ -14,9 +14,13 @@ from enum import Enum, auto
 
 from broker.keyring.capacity import KeyStanding
 from broker.keyring.grace import GraceBudget
+from broker.keyring.remembered import KeyMemory, Stand
 from broker.keyring.states import COUNTING_STATES, TRANSITIONS, KeyInput, KeyState
 from broker.model.words import EndReason
 from hwkey import KeyPort
+
+# The states that an admin ends, and time does not.
+_STANDS = {KeyState.DISABLED: Stand.DISABLED, KeyState.QUARANTINED: Stand.QUARANTINED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,8 @@ class KeyRecord:
     proof_latency_ns: int | None = None
     proof_count: int = 0
     failure_count: int = 0
-    was_licensed: bool = False  # in this run: what it has spent of its grace must not be forgotten
+    was_licensed: bool = False  # ever: what it has spent of its grace must not be forgotten
+    is_recalled: bool = False  # an earlier run remembers it
     attachment: Attachment | None = None
     challengers: list[Attachment] = field(default_factory=list)
 
@@ -98,6 +103,19 @@ class KeyRecord:
         """Takes over how the key shows itself now."""
         self.description, self.address = identity.description, identity.address
         self.is_emulated = identity.is_emulated
+
+    def remembered(self, now_ns: int, ahead_ns: int, *, is_end: bool = False) -> KeyMemory | None:
+        """What the next run shall know of it, if this one ends here or before `ahead_ns` are over; None: nothing to know."""
+        stand = _STANDS.get(self.state)
+        has_history = self.was_licensed and self.budget.last_proof_ns is not None
+        if stand is None and not has_history:
+            return None
+        budget = self.budget.remembered_at_end(now_ns) if is_end else self.budget.remembered(now_ns, ahead_ns)
+        if stand is None:
+            stand = Stand.LOST if budget.awaited_ns is None else Stand.STOOD
+        if stand is Stand.STOOD:
+            return KeyMemory(stand, budget, is_emulated=self.is_emulated)
+        return KeyMemory(stand, budget, self.code, self.sentence, self.is_emulated)
 
     def standing(self, now_ns: int) -> KeyStanding:
         """What the key is good for now."""

@@ -27,8 +27,11 @@ class KeyringSettings:
     attempt_count_max: int = 3  # failures in a row before a key is lost; its last proof stands meanwhile
     grace_ns: int = 300 * _S
     grace_refill_ns: int = 3600 * _S
-    # A key that never answers must not keep a broker starting for ever.
-    starting_ns_max: int = 30 * _S
+    # How long a start waits for the first try of every key, and how long it may for one that has spent its grace.
+    starting_ns_max: int = 10 * _S
+    # How far ahead the grace of a lost key, and of one that is awaited at a start, is written down as spent.
+    spent_ahead_ns: int = 10 * _S
+    awaited_ahead_ns: int = 2 * _S
     attachment_count_max: int = 256
     source_count_max: int = 4096
     carried_count_max: int = 1024  # keys whose own licences are remembered; more than can be attached
@@ -47,9 +50,11 @@ class KeyringSettings:
             or self.attempt_count_max < 1
             or self.grace_ns < 0
             or self.grace_refill_ns <= 0
+            or min(self.starting_ns_max, self.spent_ahead_ns, self.awaited_ahead_ns) <= 0
         ):
             raise ValueError(
-                "scan interval, attempts and grace refill must be positive, and grace not negative"
+                "scan interval, attempts, grace refill, the start's wait and what is written ahead must be positive, and grace not"
+                " negative"
             )
 
     def retry_ns(self, failure_count: int) -> int:

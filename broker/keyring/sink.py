@@ -27,6 +27,10 @@ class CapacitySink(Protocol):
         over what is left may stay until `grace_until_ns`. A source id is 0 to `source_count_max` - 1; a call for one
         that is known renews or heals it, or after `remove_source` begins a new one."""
 
+    def lapse_source(self, source_id: int, pool: int, seats: int, grace_until_ns: int, cause: EndReason) -> None:
+        """The source gave seats in an earlier run and gives none now: charges that were recovered may stand on it until
+        `grace_until_ns`, as after `lose_source`. Only for a source id that is not in use; `prove_source` heals it."""
+
     def lose_source(self, source_id: int, grace_until_ns: int, cause: EndReason) -> None:
         """The source gives nothing from now; charges over what is left may stay until `grace_until_ns` and then end with
         the cause: KEY_LOST, LICENCE_ENDED or POLICY_CHANGED."""

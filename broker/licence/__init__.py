@@ -11,9 +11,9 @@ from broker.licence.inspection import Inspection, inspect_licence
 from broker.licence.issue import Vendor, create_vendor, issue_licence, load_vendor
 from broker.licence.on_key import Carried, examine_carried
 from broker.licence.refusal import Refusal, RefusalReason
-from broker.licence.revocation import RevocationList, Revocations, read_revocations
+from broker.licence.revocation import RevocationFloor, RevocationList, Revocations, read_revocations
 from broker.licence.revoke import issue_revocations, revoke_licences
-from broker.licence.terms import LicenceTerms, Stacking
+from broker.licence.terms import LicenceTerms, Stacking, parse_terms, terms_claim
 from broker.licence.trust import TrustEntry, TrustFile
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Period",
     "Refusal",
     "RefusalReason",
+    "RevocationFloor",
     "RevocationList",
     "Revocations",
     "Stacking",
@@ -47,10 +48,12 @@ __all__ = [
     "issue_revocations",
     "judge",
     "load_vendor",
+    "parse_terms",
     "period_sentence",
     "read_licence",
     "read_revocations",
     "read_token_file",
     "revoke_licences",
+    "terms_claim",
     "verify",
 ]

@@ -56,6 +56,7 @@ class Licence:
     kid: str
     digest: str
     file: str = ""
+    is_carried: bool = False  # it lies on its key
 
     def period_at(self, now_unix_s: int) -> Period:
         """Whether the licence is valid at an instant of wall time."""

@@ -142,7 +142,7 @@ def _join(
             found.append(replace(verdict, file=file))
     revocations = known.joined(found)
     complaints += [one for one in map(revocations.complaint, found) if one is not None]
-    return revocations, complaints
+    return revocations, complaints + revocations.missing()
 
 
 def _bodies(examined: Sequence[tuple[str, Examination]]) -> dict[tuple[str, str], dict[str, list[str]]]:

@@ -10,7 +10,7 @@ Tokens have little room: see `bounds.CERTIFICATE_SIZE_MAX`. Pure; any thread.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cryptography import x509
@@ -58,8 +58,10 @@ def examine_carried(certificate_der: bytes, thumbprint: str, trust: TrustFile) -
 def _own(examination: Examination, thumbprint: str) -> Examination:
     """The same, unless the licence is for another key: then nothing that it says counts, not even its id."""
     verdict = examination.verdict
-    if not isinstance(verdict, Licence) or verdict.thumbprint == thumbprint:
+    if not isinstance(verdict, Licence):
         return examination
+    if verdict.thumbprint == thumbprint:
+        return replace(examination, verdict=replace(verdict, is_carried=True))
     return Examination(refused_on_key(verdict), None)
 
 

@@ -57,6 +57,7 @@ class RefusalReason(StrEnum):
     # Of revocation lists.
     LIST_OUTDATED = "list_outdated"
     LIST_CONFLICT = "list_conflict"
+    LIST_MISSING = "list_missing"
 
 
 @dataclass(frozen=True, slots=True)

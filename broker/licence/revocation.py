@@ -3,7 +3,9 @@
 A list is a JWT of its own type, signed as a licence is. It is whole: the list with the highest number stands for all that
 a vendor revokes, and lower ones mean nothing any more; so a licence comes back when a higher list does not name it. What
 was seen once is not forgotten by taking the file away: `Revocations` keeps the highest list of each vendor, and whoever
-reads the folder passes it on. Of two different lists with one number both are obeyed, because each was signed, and the
+reads the folder passes it on. Over a restart, its number (`RevocationFloor`) and the licences that it was met to revoke are
+remembered, not the list: until one of that number or a higher one lies in the folder again, those stay revoked and lower lists
+are refused. Of two different lists with one number both are obeyed, because each was signed, and the
 fault is told. A test vendor's list touches test licences only, whatever name it signs under: its key is not guarded like
 a real one. A list has no expiry: an old one must go on counting on a broker that is never given a newer one. Pure.
 
@@ -45,34 +47,61 @@ class RevocationList:
 
 
 @dataclass(frozen=True, slots=True)
+class RevocationFloor:
+    """The number of the highest list of a vendor that was ever seen, and when that was issued."""
+
+    vendor: str
+    is_test: bool
+    number: int
+    issued_unix_s: int
+
+    @property
+    def scope(self) -> tuple[str, bool]:
+        """Whose licences it is about."""
+        return self.vendor, self.is_test
+
+
+@dataclass(frozen=True, slots=True)
 class Revocations:
-    """The highest list of each vendor ever seen; more than one only if a vendor gave one number to two lists."""
+    """The highest list of each vendor ever seen; more than one only if a vendor gave one number to two lists. `floors` and
+    `met`, digests of revoked licences, are what an earlier run remembers of lists that need not lie here any more."""
 
     lists: tuple[RevocationList, ...] = ()
+    floors: tuple[RevocationFloor, ...] = ()
+    met: frozenset[str] = frozenset()
 
-    def naming(self, licence: Licence) -> RevocationList | None:
-        """The list that revokes a licence."""
+    def naming(self, licence: Licence) -> RevocationList | RevocationFloor | None:
+        """What revokes a licence: a list, or what is remembered of one that is not here."""
         scope = (licence.vendor, licence.is_test)
-        return next((one for one in self.lists if one.scope == scope and licence.licence_id in one.revoked), None)
+        peers = [one for one in self.lists if one.scope == scope]
+        if not peers and licence.digest in self.met:
+            return next((floor for floor in self.floors if floor.scope == scope), None)
+        return next((one for one in peers if licence.licence_id in one.revoked), None)
 
     def joined(self, found: Iterable[RevocationList]) -> "Revocations":
         """After more lists were seen."""
         known = {one.digest: one for one in (*self.lists, *found)}
-        highest: dict[tuple[str, bool], int] = {}
+        floors = {one.scope: one for one in self.floors}
         for one in known.values():
-            highest[one.scope] = max(one.number, highest.get(one.scope, 0))
-        kept = (one for one in known.values() if one.number == highest[one.scope])
-        return Revocations(tuple(sorted(kept, key=lambda one: (one.scope, one.digest))))
+            if one.scope not in floors or floors[one.scope].number < one.number:
+                floors[one.scope] = RevocationFloor(one.vendor, one.is_test, one.number, one.issued_unix_s)
+        kept = (one for one in known.values() if one.number == floors[one.scope].number)
+        return Revocations(
+            tuple(sorted(kept, key=lambda one: (one.scope, one.digest))),
+            tuple(floors[scope] for scope in sorted(floors)),
+            self.met,
+        )
 
     def complaint(self, found: RevocationList) -> Refusal | None:
         """What an admin should know about a list that was joined."""
-        peers = [one for one in self.lists if one.scope == found.scope]
-        if found.number < peers[0].number:
+        (highest,) = (floor.number for floor in self.floors if floor.scope == found.scope)
+        if found.number < highest:
             sentence = (
-                f"revocation list {found.number} of {found.vendor} is older than list {peers[0].number}, which was seen and"
+                f"revocation list {found.number} of {found.vendor} is older than list {highest}, which was seen and"
                 " counts; keep that one in the folder and remove this one"
             )
             return Refusal(RefusalReason.LIST_OUTDATED, sentence, found.file, vendor=found.vendor)
+        peers = [one for one in self.lists if one.scope == found.scope]
         if len(peers) > 1:
             sentence = (
                 f"{found.vendor} has given the number {found.number} to different revocation lists; both are obeyed; ask the"
@@ -81,8 +110,21 @@ class Revocations:
             return Refusal(RefusalReason.LIST_CONFLICT, sentence, found.file, vendor=found.vendor)
         return None
 
+    def missing(self) -> list[Refusal]:
+        """The lists that were seen in an earlier run and of which neither themselves nor higher ones are here now."""
+        here = {one.scope for one in self.lists}
+        return [_missing(floor) for floor in self.floors if floor.scope not in here]
 
-def refused_as_revoked(licence: Licence, by: RevocationList) -> Refusal:
+
+def _missing(floor: RevocationFloor) -> Refusal:
+    sentence = (
+        f"revocation list {floor.number} of {floor.vendor} was seen here and is gone; put it, or a later one, back into the"
+        " licence folder: until then only the licences that it was met to revoke stay revoked"
+    )
+    return Refusal(RefusalReason.LIST_MISSING, sentence, vendor=floor.vendor)
+
+
+def refused_as_revoked(licence: Licence, by: RevocationList | RevocationFloor) -> Refusal:
     """The refusal of a licence that a list names."""
     sentence = (
         f"licence {licence.licence_id} was revoked by {licence.vendor} (list {by.number} of {day(by.issued_unix_s)}) and"

@@ -74,6 +74,27 @@ def test_lost_source_gives_grace_and_wakes_the_ticker() -> None:
     assert (bench.capacity, bench.grace_seats) == (0, 5)
 
 
+def test_source_of_an_earlier_run_gives_grace_and_no_seat() -> None:
+    bench = Bench()
+    bench.sink.lapse_source(0, bench.pool, 5, bench.now_ns + 100 * S, EndReason.KEY_LOST)
+    assert bench.open(1) is Status.DENIED
+    assert (bench.capacity, bench.grace_seats) == (0, 5)
+    bench.prove(0, 5)
+    assert (bench.capacity, bench.grace_seats) == (5, 0)
+
+
+def test_source_of_an_earlier_run_without_grace_ends_with_its_own_cause() -> None:
+    bench = Bench()
+    bench.prove(1, 1)
+    assert bench.open(1) is Status.GRANTED
+    bench.sink.lose_source(1, bench.now_ns + S, EndReason.KEY_LOST)
+    bench.now_ns += S
+    bench.sink.lapse_source(0, bench.pool, 5, bench.now_ns, EndReason.LICENCE_ENDED)
+    assert (bench.capacity, bench.grace_seats) == (0, 0)
+    (session,) = bench.ledger.sessions(bench.now_ns)[0]
+    assert [lease.end_reason for lease in session.leases] == [EndReason.LICENCE_ENDED]
+
+
 def test_proof_that_is_not_renewed_ends_by_itself() -> None:
     bench = Bench()
     bench.prove(0, 5, for_s=90)

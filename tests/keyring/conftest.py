@@ -56,6 +56,14 @@ class RecordingSink:
             self.lost.pop(source_id, None)
             self._record("prove", source_id, pool, seats)
 
+    def lapse_source(self, source_id: int, pool: int, seats: int, grace_until_ns: int, cause: EndReason) -> None:
+        assert 0 <= pool < len(self.pools)
+        assert source_id not in self.sources
+        with self._changed:
+            self.sources[source_id] = (pool, seats, 0, grace_until_ns)
+            self.lost[source_id] = (grace_until_ns, cause)
+            self._record("lapse", source_id, pool, seats)
+
     def lose_source(self, source_id: int, grace_until_ns: int, cause: EndReason) -> None:
         assert source_id in self.sources
         assert source_id not in self.lost

@@ -22,6 +22,8 @@ S = 1_000_000_000
         {"attempt_count_max": 0},
         {"grace_ns": -1},
         {"grace_refill_ns": 0},
+        {"starting_ns_max": 0},
+        {"spent_ahead_ns": 0},
     ],
 )
 def test_settings_with_which_no_key_could_stay_proven_are_refused(points: dict[str, Any]) -> None:
@@ -34,6 +36,8 @@ def test_wall_time_holds_while_the_clock_is_set_back() -> None:
     assert mark.see(1_000) == 1_000
     assert (mark.see(700), mark.is_suspect) == (1_000, False)
     assert (mark.see(699), mark.is_suspect) == (1_000, True)
+    assert (mark.see(999), mark.is_suspect) == (1_000, True), "until it has caught up"
+    assert (mark.see(1_000), mark.is_suspect) == (1_000, False)
     assert (mark.see(1_001), mark.is_suspect) == (1_001, False)
 
 
