@@ -18,11 +18,14 @@ from broker.service.methods import Context, WorkerThread, abort, parse, unary
 from broker.service.sessions import stopping_error
 from broker.v1 import admin_pb2
 from broker.verbs.admin import SLOW_METHODS, AdminVerbs
+from broker.verbs.commits import OPEN_GATE, Gate
 from broker.verbs.errors import VerbError, as_verb_error
 from broker.verbs.events import EventBlock, EventWatch
 from broker.verbs.stats import OK, RequestStats, outcome_of_status
 
 SERVICE = "broker.v1.Admin"
+MUTATING_METHODS = frozenset(("RevokeSession", "SetKeyEnabled", "Reload", "Drain", "SetEmulatedKeyPlugged"))
+"""What they did is on the disk before they are answered."""
 RequestType = TypeVar("RequestType", bound=Message)
 
 
@@ -45,15 +48,17 @@ class TokenGuard:
 
 
 def admin_handler(
-    verbs: AdminVerbs, stats: RequestStats, guard: TokenGuard, stopping: asyncio.Event
+    verbs: AdminVerbs, stats: RequestStats, guard: TokenGuard, stopping: asyncio.Event, gate: Gate = OPEN_GATE
 ) -> grpc.GenericRpcHandler:
-    """The whole service. `stopping` ends its streams."""
+    """The whole service. `stopping` ends its streams. What a call has changed waits at the gate; lists show what is, on the disk or
+    not, so that an admin sees a broker whose disk stands still."""
     worker = WorkerThread()
     methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
 
     def serve(name: str, request_type: type[RequestType], verb: Callable[[RequestType], Message]) -> None:
         served = worker.apart(verb) if name in SLOW_METHODS else _at_once(verb)
-        methods[name] = unary(f"Admin/{name}", request_type, served, stats, guard.check)
+        held = gate if name in MUTATING_METHODS else OPEN_GATE
+        methods[name] = unary(f"Admin/{name}", request_type, served, stats, guard.check, held)
 
     serve("GetBroker", admin_pb2.GetBrokerRequest, verbs.get_broker)
     serve("ListProducts", admin_pb2.ListProductsRequest, verbs.list_products)

@@ -11,6 +11,7 @@ from broker.service.server import GrpcServer, bind, server_options
 from broker.service.tls import ServerTls
 from broker.verbs.admin import AdminVerbs
 from broker.verbs.bounds import MESSAGE_SIZE_MAX
+from broker.verbs.commits import OPEN_GATE, Gate
 from broker.verbs.sessions import SessionVerbs
 from broker.verbs.stats import RequestStats
 
@@ -26,17 +27,18 @@ def build_admin_server(
     token: str,
     tls: ServerTls | None,
     address: str,
+    gate: Gate = OPEN_GATE,
 ) -> tuple[GrpcServer, int]:
     """The server, bound but not started, and its port. OSError if the address cannot be listened on.
 
     `session_verbs` mounts Sessions here too, for when another data plane serves the client port.
     """
     stopping = asyncio.Event()
-    handlers = [admin.admin_handler(verbs, stats, admin.TokenGuard(token), stopping)]
+    handlers = [admin.admin_handler(verbs, stats, admin.TokenGuard(token), stopping, gate)]
     services = [admin.SERVICE]
     if session_verbs is not None:
         is_mutual = tls is not None and tls.is_mutual
-        handlers.append(sessions.sessions_handler(session_verbs, stats, is_mutual=is_mutual, stopping=stopping))
+        handlers.append(sessions.sessions_handler(session_verbs, stats, is_mutual=is_mutual, stopping=stopping, gate=gate))
         services.append(sessions.SERVICE)
     server = aio.server(handlers=handlers, options=server_options(MESSAGE_SIZE_MAX, ANSWER_SIZE_MAX))
     port = bind(server, address, tls)

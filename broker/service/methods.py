@@ -2,7 +2,8 @@
 
 Messages are parsed here and not by gRPC, because gRPC answers garbage with UNKNOWN, and this API promises INVALID_ARGUMENT.
 Each request is counted when its outcome is known and before the call is aborted: grpc.aio does not wait for the
-`finally` of an aborted call. Event loop's thread only; verbs that may wait run in a worker thread, one at a time.
+`finally` of an aborted call. What a verb answered leaves through a gate, when the events behind it are on the disk. Event loop's thread
+only; verbs that may wait run in a worker thread, one at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
+from broker.verbs.commits import OPEN_GATE, Gate
 from broker.verbs.errors import VerbError, as_verb_error, invalid_field, to_rpc_status
 from broker.verbs.stats import RequestStats, outcome_of_answer, outcome_of_status
 
@@ -47,9 +49,10 @@ def unary(
     verb: Callable[[RequestType, Context], Awaitable[Message] | Message],
     stats: RequestStats,
     guard: Callable[[Context], None] | None = None,
+    gate: Gate = OPEN_GATE,
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     """A unary method. `method` is its name in the statistics ("Sessions/Open"); the guard sees the call before
-    anything of its request is looked at, and raises if it may not go on."""
+    anything of its request is looked at, and raises if it may not go on; the gate is what its answer waits at."""
 
     async def serve(data: bytes, context: Context) -> bytes:
         started = time.perf_counter()
@@ -58,8 +61,10 @@ def unary(
                 guard(context)
             answer = verb(parse(request_type, data), context)
             response = await answer if isinstance(answer, Awaitable) else answer
+            await gate.pass_answer(response)
         except Exception as raised:
             error = as_verb_error(raised, method)
+            await gate.pass_error(error)
             stats.observe(method, outcome_of_status(error.status), time.perf_counter() - started)
             await abort(context, error)
         stats.observe(method, outcome_of_answer(response), time.perf_counter() - started)

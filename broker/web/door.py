@@ -12,7 +12,7 @@ fields, those with zeros too. A denial is an answer: 200. Unknown fields are ref
 silently ignored.
 
 Takes only `application/json`: a browser asks before it sends that to another site, and this port never agrees. Who calls is
-not authenticated here: the holder is the client's word. Runs on the event loop's thread.
+not authenticated here: the holder is the client's word. Answers wait at the gate, as those of gRPC do. Runs on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from starlette.routing import Route
 
 from broker.v1 import sessions_pb2
 from broker.verbs.bounds import MESSAGE_SIZE_MAX
+from broker.verbs.commits import OPEN_GATE, Gate
 from broker.verbs.errors import VerbError, as_verb_error, invalid_field
 from broker.verbs.sessions import SessionVerbs
 from broker.verbs.stats import RequestStats, outcome_of_answer, outcome_of_status
@@ -39,10 +40,13 @@ RequestType = TypeVar("RequestType", bound=Message)
 
 
 class JsonDoor:
-    """The door's routes. `hosts`: names under which it answers, beside the loopback ones."""
+    """The door's routes. `hosts`: names under which it answers, beside the loopback ones; `gate`: what answers wait at."""
 
-    def __init__(self, *, verbs: SessionVerbs, stats: RequestStats, hosts: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, verbs: SessionVerbs, stats: RequestStats, hosts: Collection[str] = (), gate: Gate = OPEN_GATE
+    ) -> None:
         self._stats = stats
+        self._gate = gate
         self.host_check = HostCheck(hosts)
         self.routes = [
             self._route("Open", sessions_pb2.OpenRequest, lambda request: verbs.open(request, "")),
@@ -64,9 +68,11 @@ class JsonDoor:
             started = time.perf_counter()
             try:
                 answer = verb(parse_json(request_type, body))
+                await self._gate.pass_answer(answer)
                 response, outcome = json_response(answer), outcome_of_answer(answer)
             except Exception as raised:
                 error = as_verb_error(raised, f"Door/{name}")
+                await self._gate.pass_error(error)
                 response, outcome = error_response(error), outcome_of_status(error.status)
             self._stats.observe(f"Door/{name}", outcome, time.perf_counter() - started)
             return response
