@@ -16,6 +16,7 @@ from broker.service.client_server import build_client_server
 from broker.service.server import GrpcServer
 from broker.service.tls import TlsMaterial
 from broker.v1 import admin_pb2_grpc, sessions_pb2_grpc
+from broker.verbs.commits import OPEN_GATE, Gate
 from tests.verbs.world import World
 
 TOKEN = "correct-horse"
@@ -69,16 +70,21 @@ async def _serving(
 
 @asynccontextmanager
 async def client_server(
-    world: World, tls: TlsMaterial | None = None, credentials: grpc.ChannelCredentials | None = None
+    world: World,
+    tls: TlsMaterial | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
+    gate: Gate = OPEN_GATE,
 ) -> AsyncIterator[Served]:
     """The client port."""
-    server, port = build_client_server(verbs=world.verbs, stats=world.stats, tls=tls, address="127.0.0.1:0")
+    server, port = build_client_server(verbs=world.verbs, stats=world.stats, tls=tls, address="127.0.0.1:0", gate=gate)
     async with _serving(world, server, port, credentials) as served:
         yield served
 
 
 @asynccontextmanager
-async def admin_server(world: World, *, has_sessions: bool = False) -> AsyncIterator[Served]:
+async def admin_server(
+    world: World, *, has_sessions: bool = False, gate: Gate = OPEN_GATE
+) -> AsyncIterator[Served]:
     """The admin port."""
     server, port = build_admin_server(
         verbs=world.admin,
@@ -87,6 +93,7 @@ async def admin_server(world: World, *, has_sessions: bool = False) -> AsyncIter
         token=TOKEN,
         tls=None,
         address="127.0.0.1:0",
+        gate=gate,
     )
     async with _serving(world, server, port, None) as served:
         yield served
