@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 from grpc import aio
+from starlette.types import ASGIApp, Message
 
 from broker.v1 import admin_pb2, sessions_pb2, types_pb2
 from broker.verbs.commits import Gate
@@ -153,10 +154,25 @@ async def test_the_json_door_waits_too() -> None:
     world = World(seats={"platform": 5})
     door = JsonDoor(verbs=world.verbs, stats=world.stats, gate=gate_of(disk))
     site = build_http(door=door, health=lambda: Health(True, "serving"), metrics=metrics)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://localhost") as client:
-        granted = await held_until_let(disk, client.post("/v1/sessions:open", json=open_body("platform")))
-        assert granted.json()["grant"]["publicId"] == "3.1"
-        denied = await client.post("/v1/sessions:open", json=open_body("fax"))
-        assert "denial" in denied.json()
-        lost = await held_until_let(disk, client.post("/v1/sessions:renew", json={"sessionId": "A" * 43 + "="}))
-        assert lost.status_code == 404
+    _, granted = await held_until_let(disk, posted(site, "open", open_body("platform")))
+    assert granted["grant"]["publicId"] == "3.1"
+    _, denied = await posted(site, "open", open_body("fax"))
+    assert "denial" in denied
+    code, lost = await held_until_let(disk, posted(site, "renew", {"sessionId": "A" * 43 + "="}))
+    assert (code, lost["details"][0]["reason"]) == (404, "SESSION_NOT_FOUND")
+
+
+async def posted(site: ASGIApp, verb: str, body: dict[str, Any]) -> tuple[int, Any]:
+    """HTTP code and body of the answer to a request that comes in one piece."""
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": f"/v1/sessions:{verb}", "headers": headers, "query_string": b""}
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await site(scope, receive, send)
+    return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent[1:]))
