@@ -48,6 +48,16 @@ def test_alerts_fire_and_stay_silent_as_their_tests_say():
         ("usher_key_info{", "usher_key_state{"),
         ("product:usher_seats_capacity:sum > 0", "product:usher_seats_capacity:sum"),
         ("rate(usher_denials_total[5m])", "increase(usher_denials_total[5m])"),
+        ("last_over_time(usher_journal_writable[5m]) == 0", "last_over_time(usher_journal_writable[5m]) == 1"),
+        ("last_over_time(usher_journal_writable[5m])", "usher_journal_writable"),
+        ("last_over_time(usher_journal_spare_missing[5m]) == 1", "last_over_time(usher_journal_spare_missing[5m]) >= 0"),
+        ("[5m]) > 0.8", "[5m]) > 0.4"),
+        ("> 3 * last_over_time", "> 1 * last_over_time"),
+        ("> 3 * last_over_time", "> 9 * last_over_time"),
+        ("histogram_quantile(0.5,", "histogram_quantile(0.99,"),
+        ("[5m]))) > 0.05", "[5m]))) > 0.5"),
+        ("[5m]) < 3600", "[5m]) < 360"),
+        ("(last_over_time(usher_last_run_clean[5m]) == 0)", "(last_over_time(usher_last_run_clean[5m]) == 1)"),
     ],
 )  # fmt: skip
 def test_planted_mistake_is_noticed(tmp_path: Path, right: str, wrong: str):
