@@ -44,7 +44,7 @@ def compact(store: JournalStore, make_shadow: MakeShadow) -> Generator[int, None
     """Writes one snapshot of all that is committed as it begins. Each step does a bounded piece and gives its bytes; closing the generator abandons it.
     DataDirectoryError, OSError: nothing has changed."""
     until = store.committed
-    progress = Progress()
+    progress = Progress(is_quiet=True)
     start = choose_start(store.place, store.broker_id)
     for warning in start.warnings:
         log.error("%s", warning)
@@ -107,6 +107,7 @@ class Compactor:
         self._needed_from = needed_from
         self._wall_clock = clock
         self._stopping = threading.Event()
+        self._one_at_a_time = threading.Lock()
         self._thread: threading.Thread | None = None
         self._retry_at = 0.0
         self._unix_s = self._written_count = self._failed_count = self._duration_ns = self._history_lost_size = 0
@@ -150,6 +151,10 @@ class Compactor:
 
     def compact(self) -> bool:
         """Writes a snapshot now, in the caller's thread, and lets go what is not needed any more; False: it failed, or was stopped."""
+        with self._one_at_a_time:
+            return self._compact()
+
+    def _compact(self) -> bool:
         begun_ns = time.monotonic_ns()
         steps = compact(self._store, self._make_shadow)
         try:

@@ -105,9 +105,10 @@ def _passed_over(damage: SnapshotDamaged | None, instead: str) -> tuple[str, ...
 
 @dataclass(slots=True)
 class Progress:
-    """Says every two seconds how far a long recovery is."""
+    """Says every two seconds how far a long recovery is, if somebody waits for it."""
 
     clock: Clock = time.monotonic_ns
+    is_quiet: bool = False
     begun_ns: int = field(init=False)
     said_ns: int = field(init=False)
     size: int = 0
@@ -119,7 +120,7 @@ class Progress:
         """So many bytes more are done."""
         self.size += size
         now_ns = self.clock()
-        if now_ns - self.said_ns >= PROGRESS_NS:
+        if now_ns - self.said_ns >= PROGRESS_NS and not self.is_quiet:
             self.said_ns = now_ns
             rate = self.size * 1000 // max(1, now_ns - self.begun_ns)
             log.info("recovering from the %s: position %d, %d MB done, %d MB/s", what, position, self.size // 1_000_000, rate)

@@ -39,8 +39,9 @@ log = logging.getLogger("broker.journal")
 
 SEGMENT_OVERHEAD_SIZE = 4112
 """Header of a segment, header of a block."""
-TORN_KEPT_MAX = 8
-"""Tails that crashes left: the newest are kept for who wants to look."""
+TORN_KEPT_MAX, DAMAGED_KEPT_MAX = 8, 1
+"""Tails that crashes left, and snapshots that did not verify: the newest are kept for who wants to look."""
+HALF_SNAPSHOT_NAME = "snapshot-new"
 
 
 class JournalStore:
@@ -148,18 +149,26 @@ class JournalStore:
 
     def begin(self, ledger: Ledger | EventQueue) -> None:
         """From here on the ledger's events are the log's: to be called after it was resumed. OSError: this broker cannot write here; after ENOSPC it may be tried again."""
-        self.journal.begin(ledger)
+        if not self.is_begun:
+            self._drop_half_snapshot()
+            self.journal.begin(ledger)
         self.write_state()
         with contextlib.suppress(OSError):
             self._tidy()
 
+    def _drop_half_snapshot(self) -> None:
+        """What a crash left of one that was being written: its room may be what is missing."""
+        with contextlib.suppress(OSError):
+            self.place.drop(HALF_SNAPSHOT_NAME)
+
     def _tidy(self) -> None:
-        """Damaged snapshots are put aside, so that they count no more; old torn tails go."""
+        """Damaged snapshots are put aside, so that they count no more; only the newest of what is kept for who wants to look stays."""
         for name in self.start_of_recovery.damaged:
             self.place.move(name, f"damaged-{name}")
-        torn = [name for name in self.place.file_names() if name.startswith("torn-")]
-        torn.sort(key=lambda name: int(name.rpartition("-")[2]))
-        for name in torn[:-TORN_KEPT_MAX]:
+        names = self.place.file_names()
+        torn = sorted((name for name in names if name.startswith("torn-")), key=lambda name: int(name.rpartition("-")[2]))
+        damaged = [name for name in names if name.startswith("damaged-")]
+        for name in torn[:-TORN_KEPT_MAX] + damaged[:-DAMAGED_KEPT_MAX]:
             self.place.drop(name)
 
     # --- running -------------------------------------------------------------------------------------------------------------------

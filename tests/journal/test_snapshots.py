@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 
 import pytest
@@ -44,8 +45,16 @@ def write(disk: SimulatedDisk, events: bytes = EVENTS, position: int = POSITION,
     bounds = [at for at in BOUNDARIES if at <= len(events)]
     step = max(1, len(bounds) // parts)
     cuts = [*bounds[::step], len(events)]
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in itertools.pairwise(cuts):
         target.write(events[start:stop])
+    return target.commit()
+
+
+def write_much(disk: SimulatedDisk) -> str:
+    """More than is synced at once."""
+    target = writer(disk)
+    for _ in range(80):
+        target.write(STREAM[: BOUNDARIES[400]])
     return target.commit()
 
 
@@ -129,10 +138,7 @@ def test_a_disk_that_fails_or_is_full_leaves_no_half_snapshot(operation: str) ->
     disk = SimulatedDisk(3)
     disk.fail(operation, errno.ENOSPC, after=1 if operation in ("write", "sync") else 0)
     with pytest.raises(OSError, match="cannot be written") as caught:
-        target = writer(disk)
-        for _ in range(80):
-            target.write(STREAM[: BOUNDARIES[400]])
-        target.commit()
+        write_much(disk)
     assert caught.value.errno == errno.ENOSPC
     assert "snapshot-new" not in disk.names()
     assert operation == "sync_names" or snapshot_positions(disk) == []
