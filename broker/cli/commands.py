@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("broker.cli.keys:keys", "List security keys; stop or resume counting one."),
     "licences": ("broker.cli.licences:licences", "List licences, and say why one does not count."),
     "events": ("broker.cli.events:events", "Watch events as they happen."),
+    "history": ("broker.cli.history:history", "Look into the past: sessions, use of seats, events."),
     "emulate": ("broker.cli.emulate:emulate", "Plug and unplug emulated keys."),
     "reload": ("broker.cli.steer:reload", "Make the broker read its licences again."),
     "drain": ("broker.cli.steer:drain", "Let no new session in, or let them in again."),
