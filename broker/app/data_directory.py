@@ -74,17 +74,24 @@ class DataDirectory:
 
 
 @contextmanager
-def opened(path: Path, lock: int | None = None, make_room: Callable[[], bool] | None = None) -> Iterator[DataDirectory]:
+def opened(
+    path: Path,
+    lock: int | None = None,
+    make_room: Callable[[], bool] | None = None,
+    generation_seen: Callable[[bytes], int] | None = None,
+) -> Iterator[DataDirectory]:
     """Locks the directory, making it if need be, and starts a new generation. `lock` is its lock's descriptor, locked already, if
     another broker has passed it; it is closed here. With `make_room` a directory that can be read and not written is opened all the same, once
-    that has been called for a full disk and did not help."""
+    that has been called for a full disk and did not help. `generation_seen` knows of later starts than this directory does, by the broker's id:
+    a backup was restored, and its fences must not come a second time."""
     _make(path)
     with _locked(path / LOCK_FILE, lock) as descriptor:
         try:
             broker_id = _hexadecimal(path / BROKER_ID_FILE, BROKER_ID_SIZE, 0o644)
             secret = _hexadecimal(path / SECRET_FILE, SECRET_SIZE, 0o600)
             token = _kept(path / TOKEN_FILE, 0o600, lambda: secrets.token_urlsafe(TOKEN_SIZE), _as_token)
-            generation, unwritable = _generation(path / GENERATION_FILE, make_room)
+            seen = generation_seen(broker_id) if generation_seen is not None else 0
+            generation, unwritable = _generation(path / GENERATION_FILE, seen, make_room)
         except OSError as error:
             raise _trouble(path, error) from error
         directory = DataDirectory(path, broker_id, secret, generation, token, descriptor, unwritable)
@@ -191,32 +198,33 @@ def _kept(path: Path, mode: int, make: Callable[[], str], read: Callable[[str], 
         raise DataDirectoryError(path, f"is damaged ({error})", "restore it, or delete it to begin anew") from None
 
 
-def _generation(path: Path, make_room: Callable[[], bool] | None) -> tuple[int, str]:
+def _generation(path: Path, seen: int, make_room: Callable[[], bool] | None) -> tuple[int, str]:
     """The generation of this start, and why it could not be written down, if it could not."""
     for is_last in (False, True):
         try:
-            return _next_generation(path), ""
+            return _next_generation(path, seen), ""
         except OSError as error:
             if make_room is None or error.errno not in UNWRITABLE or not path.exists():
                 raise
             if is_last or error.errno not in FULL or not make_room():
-                return _grown(path), error.strerror or str(error)
+                return _grown(path, seen), error.strerror or str(error)
     raise AssertionError("unreachable")
 
 
-def _next_generation(path: Path) -> int:
-    generation = _grown(path)
+def _next_generation(path: Path, seen: int) -> int:
+    generation = _grown(path, seen)
     _replace(path, f"{generation}\n", 0o644)
     return generation
 
 
-def _grown(path: Path) -> int:
+def _grown(path: Path, seen: int) -> int:
     def read(text: str) -> int:
         if not text.isdigit():
             raise ValueError("no number")
         return int(text)
 
-    generation = _kept(path, 0o644, lambda: "0", read) + 1
+    generation = _kept(path, 0o644, lambda: "0", read)
+    generation = max(generation, seen) + 1
     if generation > GENERATION_MAX:
         raise DataDirectoryError(path, f"has been started {GENERATION_MAX} times, the most that a fence holds", "use a new one")
     return generation

@@ -271,3 +271,23 @@ def test_lock_on_a_read_only_disk_still_keeps_a_second_broker_out(tmp_path: Path
         assert directory.unwritable == os.strerror(errno.EROFS)
         with pytest.raises(AlreadyRunning), opened(tmp_path, make_room=lambda: False):
             pass
+
+
+def test_directory_of_a_backup_begins_behind_the_last_start_that_is_known(tmp_path: Path) -> None:
+    before = lived_in(tmp_path)
+    asked: list[bytes] = []
+
+    def seen(broker_id: bytes) -> int:
+        asked.append(broker_id)
+        return before + 40
+
+    with opened(tmp_path, generation_seen=seen) as directory:
+        assert directory.generation == before + 41
+        assert asked == [directory.broker_id]
+    assert lived_in(tmp_path) == before + 42
+
+
+def test_state_that_knows_nothing_newer_changes_nothing(tmp_path: Path) -> None:
+    before = lived_in(tmp_path)
+    with opened(tmp_path, generation_seen=lambda _: 0) as directory:
+        assert directory.generation == before + 1
