@@ -87,7 +87,8 @@ def retire(store: JournalStore, needed_from: int | None) -> int:
     # A single snapshot is not trusted alone: the log from the beginning is the other.
     below = positions[SNAPSHOTS_KEPT - 1] if len(positions) >= SNAPSHOTS_KEPT else 0
     lost_size = 0
-    if needed_from is not None and needed_from < below:
+    needed_from = below if needed_from is None else max(needed_from, store.journal.oldest)
+    if needed_from < below:
         if store.committed - needed_from <= store.settings.log_size_max:
             below = needed_from
         else:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from broker._journal import EventQueue
 from broker.errors import AlreadyRunning
 from broker.model.journal import JournalStep
+from tests.journal.lives import Life, Scribe, store_on
 from tests.journal.material import STREAM, begun, commit_all, events_from, opened, read_all, recovered
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -92,3 +94,27 @@ def test_a_full_file_system_stops_it_and_all_that_was_committed_can_be_read(smal
     again = opened(small_disk / "log", 3)
     assert recovered(again, snapshot) == STREAM[snapshot:committed]
     again.begin(queue)
+
+
+def test_a_start_on_a_full_file_system_reads_all_and_begins_once_the_ballast_is_gone(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(40_000))
+    life = Life(small_disk / "log", snapshot_after_size=10**6)
+    while life.store.failure is None:
+        life.write(2_000)
+    assert life.store.failure.errno == errno.ENOSPC
+    committed = life.store.committed
+    assert life.compactor.facts().position == 0
+    life.end()
+    store = store_on(small_disk / "log", 2)
+    ledger = Scribe()
+    assert store.recover(ledger).position == committed
+    queue = EventQueue(1 << 16)
+    with pytest.raises(OSError, match="No space left"):
+        store.begin(queue)
+    ballast.unlink()
+    store.begin(queue)
+    commit_all(store.journal)
+    assert ledger.events == STREAM[:committed]
+    store.stop()
+    store.close()

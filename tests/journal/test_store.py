@@ -341,6 +341,7 @@ def test_the_log_waits_for_history_up_to_its_bound_and_then_history_loses_loudly
     assert "history loses" in caplog.text
     life.write(10)
     assert 0 < segment_positions(disk)[0] <= snapshot_positions(disk)[1]
+    assert retire(life.store, 0) == 0  # what is gone is counted once
 
 
 def test_power_lost_at_any_moment_of_a_compaction_loses_nothing() -> None:
