@@ -456,6 +456,62 @@ def data_plane() -> list[Panel]:
     ]
 
 
+def durability() -> list[Panel]:
+    """What keeps sessions over a restart. Empty with durability none."""
+    sync = f"sum by (le) (rate(usher_journal_sync_seconds_bucket{{{BROKER}}}[$__rate_interval]))"
+    return [
+        lines(
+            "Syncs of the log",
+            "How long the disk takes to make a group of events durable: in strict mode each login waits for one.",
+            [
+                Series(f"histogram_quantile(0.5, {sync})", "half"),
+                Series(f"histogram_quantile(0.99, {sync})", "99 of 100"),
+            ],
+            unit="s",
+        ),
+        lines(
+            "Events committed",
+            "Bytes of events that went to the disk, and the groups that they went in. More in a group: the disk is the slower of the two.",
+            [
+                Series(f"sum(rate(usher_journal_event_bytes_total{{{BROKER}}}[$__rate_interval]))", "bytes a second"),
+                Series(f"sum(rate(usher_journal_groups_total{{{BROKER}}}[$__rate_interval]))", "groups a second"),
+            ],
+        ),
+        lines(
+            "Size of the log",
+            "All files of the log beside their bound, and what lies behind the newest snapshot: what a start replays.",
+            [
+                Series(f"sum by (instance) (usher_journal_log_bytes{{{BROKER}}})", "{{instance}} log"),
+                Series(f"sum by (instance) (usher_snapshot_behind_bytes{{{BROKER}}})", "{{instance}} behind the snapshot"),
+                Series(f"sum by (instance) (usher_journal_log_limit_bytes{{{BROKER}}})", "{{instance}} bound"),
+            ],
+            unit="bytes",
+        ),
+        lines(
+            "What stands in the way",
+            "All at zero is well. Not writable: renew-only. No spare: the disk is full. Learning: no new charges for one ttl. Held full: answers wait for the disk.",
+            [
+                Series(f"1 - min(usher_journal_writable{{{BROKER}}})", "not writable"),
+                Series(f"max(usher_journal_spare_missing{{{BROKER}}})", "no spare file"),
+                Series(f"max(usher_journal_learning{{{BROKER}}})", "learning"),
+                Series(_native("held_full"), "held full, a second"),
+                Series(f'sum(rate(usher_snapshots_total{{{BROKER},outcome="failed"}}[$__rate_interval]))', "failed snapshots, a second"),
+            ],
+        ),
+        rows_of_now(
+            "Starts",
+            "What each broker began with: sessions that came back, and how long the replay took.",
+            [
+                Column("Sessions", f"max by (job, instance) (usher_recovered_sessions{{{BROKER}}})"),
+                Column("Replay s", f"max by (job, instance) (usher_recovery_seconds{{{BROKER}}})"),
+                Column("Clean", f"max by (job, instance) (usher_last_run_clean{{{BROKER}}})"),
+            ],
+            names={"job": "Job", "instance": "Broker"},
+            width=12,
+        ),
+    ]
+
+
 def build() -> dashboard.Dashboard:
     """The whole dashboard."""
     board = (
@@ -481,6 +537,7 @@ def build() -> dashboard.Dashboard:
         ("Keys and licences", [*keys(), *licences()]),
         ("The broker", [*requests(), *process()]),
         ("The native data plane", [*connections(), *data_plane()]),
+        ("Durability", durability()),
     ):
         panel_id += 1
         board = board.with_row(dashboard.Row(title).id(panel_id))
