@@ -12,6 +12,7 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
+from broker.history.writer import HistoryCounters
 from broker.model.durability import DurabilityView
 from broker.model.journal import SYNC_BUCKET_BOUNDS_NS, JournalCounters
 
@@ -54,6 +55,20 @@ def journal_families(now: DurabilityView) -> Iterator[Metric]:
     yield from _snapshots(now)
     if now.counters is not None:
         yield from _log(now.counters)
+
+
+_HISTORY_TOTALS: tuple[tuple[str, str, Callable[[HistoryCounters], float]], ...] = (
+    ("usher_history_events", "Events written into the history.", lambda now: now.events),
+    ("usher_history_gap_bytes", "Events that the log had let go before the history read them.", lambda now: now.gap_size),
+    ("usher_history_failures", "Times that the history could not be gone on with.", lambda now: now.failures),
+)
+
+
+def history_families(now: HistoryCounters) -> Iterator[Metric]:
+    """How far the history is behind the log."""
+    yield GaugeMetricFamily("usher_history_behind_bytes", "Committed events that are not in the history yet.", value=now.behind_size)
+    for name, documentation, value in _HISTORY_TOTALS:
+        yield CounterMetricFamily(name, documentation, value=value(now))
 
 
 def _snapshots(now: DurabilityView) -> Iterator[Metric]:

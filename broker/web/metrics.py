@@ -23,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broker.history.writer import HistoryCounters
 from broker.model.durability import DurabilityView
 from broker.model.listener import ListenerCounters
 from broker.verbs.seams import BrokerFacts
@@ -36,7 +37,7 @@ from broker.web.metric_families import (
     request_families,
     session_families,
 )
-from broker.web.metric_journal import journal_families
+from broker.web.metric_journal import history_families, journal_families
 from broker.web.metric_keys import keyring_families
 from broker.web.metric_sources import KeyringReading, LedgerBounds, LedgerReading
 
@@ -50,7 +51,7 @@ class UsherCollector:
     """Everything that the broker exposes, read anew at each `collect`. See `metric_sources` for what it reads.
 
     `is_draining` says whether new sessions are refused just now; `data_plane` gives the counters of the native one, None if grpcio
-    serves in its place; `durability` reads the journal, None without one.
+    serves in its place; `durability` reads the journal and `history` its projection, None without one.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class UsherCollector:
         is_draining: Callable[[], bool] = lambda: False,
         data_plane: Callable[[], ListenerCounters] | None = None,
         durability: Callable[[], DurabilityView] | None = None,
+        history: Callable[[], HistoryCounters | None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._keyring = keyring
@@ -75,6 +77,7 @@ class UsherCollector:
         self._is_draining = is_draining
         self._data_plane = data_plane
         self._durability = durability
+        self._history = history
 
     def collect(self) -> Iterator[Metric]:
         """All families, each whole and at one instant of its source."""
@@ -91,6 +94,8 @@ class UsherCollector:
             yield from data_plane_families(listener)
         if self._durability is not None:
             yield from journal_families(self._durability())
+        if (history := self._history()) is not None:
+            yield from history_families(history)
 
 
 def build_registry(collector: UsherCollector) -> CollectorRegistry:

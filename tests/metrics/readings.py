@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from broker._ledger import Ledger
+from broker.history.writer import HistoryCounters
 from broker.keyring import KeyringViews, KeyState, KeyView, LicenceState, LicenceView
 from broker.model.durability import DurabilityView, RecoveryFacts, SnapshotView
 from broker.model.journal import SYNC_BUCKET_BOUNDS_NS, JournalCounters
@@ -137,6 +138,12 @@ JOURNALED = DurabilityView(
 """What a journal might have counted."""
 
 
+HISTORY = HistoryCounters(
+    position=60_000, behind_size=10_000, events=900, transactions=4, gaps=1, gap_size=640, rebuilds=0, failures=2, failure="the disk is full"
+)
+"""What a history might have counted."""
+
+
 class ShownKeyring:
     """A keyring that shows what it was given."""
 
@@ -158,6 +165,7 @@ class Bench:
         licences: tuple[LicenceView, ...] = (),
         counted: ListenerCounters | None = None,
         journaled: DurabilityView | None = None,
+        history: HistoryCounters | None = None,
     ) -> None:
         self.now_ns = SECOND_NS
         self._request_count = 0
@@ -175,6 +183,7 @@ class Bench:
             is_draining=lambda: True,
             data_plane=None if counted is None else lambda: counted,
             durability=None if journaled is None else lambda: journaled,
+            history=lambda: history,
         )
         self.registry: CollectorRegistry = build_registry(self.collector)
 
@@ -227,7 +236,7 @@ class Bench:
 def lived_in() -> Bench:
     """A bench in which something of everything has happened, so that every family has samples."""
     lost = replace(SECURITY_KEY, thumbprint="absent-thumbprint-of-a-key", state=KeyState.LOST, seats={}, proof_latency_ns=None)
-    bench = Bench(SECURITY_KEY, lost, licences=(LICENCE,), counted=COUNTED, journaled=JOURNALED)
+    bench = Bench(SECURITY_KEY, lost, licences=(LICENCE,), counted=COUNTED, journaled=JOURNALED, history=HISTORY)
     bench.pool("platform", 2, 0)
     bench.pool("crm", 5, 1, sharing=Sharing.USER, is_emulated=True)
     first = bench.open("ann", "platform", "crm")

@@ -6,7 +6,7 @@ import pytest
 
 from broker.model.durability import DurabilityView, SnapshotView
 from broker.model.journal import SYNC_BUCKET_BOUNDS_NS
-from tests.metrics.readings import JOURNALED, Bench
+from tests.metrics.readings import HISTORY, JOURNALED, Bench
 
 
 def shown(view: DurabilityView = JOURNALED) -> Bench:
@@ -62,6 +62,20 @@ def test_sync_times_are_a_cumulative_histogram_in_seconds() -> None:
     assert [count for _, count in buckets][:6] == [0, 4, 9, 9, 10, 10]
     assert bench.value("usher_journal_sync_seconds_count") == 10
     assert bench.value("usher_journal_sync_seconds_sum") == pytest.approx(0.003)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("usher_history_behind_bytes", 10_000),
+        ("usher_history_events_total", 900),
+        ("usher_history_gap_bytes_total", 640),
+        ("usher_history_failures_total", 2),
+    ],
+)
+def test_history_shows_how_far_behind_it_is(name: str, value: float) -> None:
+    assert Bench(journaled=JOURNALED, history=HISTORY).value(name) == value
+    assert Bench(journaled=JOURNALED).value(name) is None
 
 
 def test_full_disk_shows_before_it_is_fatal() -> None:
