@@ -62,6 +62,7 @@ class JournalStore:
         self._states: tuple[StatePlace, ...] = (StatePlace(journal.place, STATE_NAME),)
         if settings.state_file is not None:
             self._states += (outside_place(settings.state_file),)
+        self._seen = read_all(self._states, broker_id)
 
     @classmethod
     def open(
@@ -101,12 +102,8 @@ class JournalStore:
 
     # --- what is known to have been -------------------------------------------------------------------------------------------
 
-    def seen(self) -> LogState:
-        """What the state's places know; see broker.journal.state."""
-        return read_all(self._states, self.broker_id)
-
     def _check_generation(self) -> None:
-        seen = self.seen()
+        seen = self._seen
         if seen.generation < self.generation:
             return
         if not self.settings.accepts_restored:
@@ -119,7 +116,7 @@ class JournalStore:
         )
 
     def _check_end(self, end: LogEnd) -> None:
-        seen = self.seen()
+        seen = self._seen
         if end.position < seen.committed and not self.settings.accepts_restored:
             raise RestoredBackup(Path(self.place.name), seen, generation=self.generation, position=end.position)
 
@@ -148,13 +145,21 @@ class JournalStore:
         return self.report
 
     def begin(self, ledger: Ledger | EventQueue) -> None:
-        """From here on the ledger's events are the log's: to be called after it was resumed. OSError: this broker cannot write here; after ENOSPC it may be tried again."""
-        if not self.is_begun:
-            self._drop_half_snapshot()
-            self.journal.begin(ledger)
-        self.write_state()
+        """From here on the ledger's events are the log's: to be called after it was resumed. OSError: this broker cannot write here; after ENOSPC it may be tried again,
+        and `recover` may, with another ledger."""
+        self._drop_half_snapshot()
+        self._write_first_state()
+        self.journal.begin(ledger)
         with contextlib.suppress(OSError):
             self._tidy()
+
+    def _write_first_state(self) -> None:
+        """This start is known before anything of it is; of the log no more than before, for what was read is not yet known to be on the disk."""
+        assert self.report is not None, "recover comes before begin"
+        committed = self._seen.committed
+        state = LogState(self.broker_id, self.generation, committed if committed <= self.report.position else 0)
+        for place in self._states:
+            place.write(state)
 
     def _drop_half_snapshot(self) -> None:
         """What a crash left of one that was being written: its room may be what is missing."""

@@ -473,11 +473,33 @@ def test_a_directory_that_can_only_be_read_is_recovered_and_not_begun() -> None:
     ledger = Scribe()
     report = store.recover(ledger)
     assert ledger.events == STREAM[: report.position]
-    with pytest.raises(OSError, match="cannot be begun") as caught:
+    with pytest.raises(OSError, match="Read-only") as caught:
         store.begin(EventQueue(1 << 16))
     assert caught.value.errno == errno.EROFS
     assert not store.is_begun
+    again = Scribe()
+    assert store.recover(again).position == report.position
+    assert again.events == ledger.events
     store.close()
+
+
+def test_whatever_fails_at_the_beginning_nothing_has_begun_and_all_can_be_read_again() -> None:
+    for operation in ("open", "write", "allocate", "sync", "rename", "sync_names"):
+        for after in range(7):
+            disk = with_snapshots(1)
+            store = store_on(disk, 2)
+            position = store.recover(Scribe()).position
+            disk.fail(operation, errno.EIO, after=after)
+            try:
+                store.begin(EventQueue(1 << 16))
+            except OSError:
+                assert not store.is_begun
+                disk.mend()
+                ledger = Scribe()
+                assert store.recover(ledger).position == position
+                assert ledger.events == STREAM[:position]
+            else:
+                assert store.is_begun
 
 
 def test_begin_may_be_tried_again_when_there_is_room() -> None:
@@ -486,7 +508,7 @@ def test_begin_may_be_tried_again_when_there_is_room() -> None:
     report = store.recover(Scribe())
     disk.size_max = 1
     queue = EventQueue(1 << 16)
-    with pytest.raises(OSError, match="cannot be begun"):
+    with pytest.raises(OSError, match="No space left"):
         store.begin(queue)
     disk.size_max = 10**7
     store.begin(queue)
