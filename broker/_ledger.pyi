@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from broker.model.answers import Answer, LeaseView
 from broker.model.terms import PoolTerms
-from broker.model.views import Counters, PoolView, ProductView, SessionView
+from broker.model.views import Counters, PoolView, ProductView, Recovered, SessionView
 from broker.model.words import EndReason
 
 LIMITS: dict[str, int]
@@ -50,10 +50,12 @@ class Ledger:
 
     # --- products, pools, sources: the control plane -------------------------------------------------
     def declare_product(self, product: str) -> int:
-        """Its index; the same for the same id. ValueError at the bound or for a bad id."""
+        """Its index; the same for the same id, replayed ones included. ValueError at the bound, for a bad id, or before `resume` of what
+        was replayed; EventsFull if the event that says so finds no room, here and in `declare_pool`."""
     def declare_pool(self, product: str, terms: PoolTerms, is_emulated: bool) -> int:
         """The pool of equal terms, made if need be (and its product with it)."""
-    def set_starting(self, now_ns: int, pool: int, is_starting: bool) -> None: ...
+    def set_starting(self, now_ns: int, pool: int, is_starting: bool) -> None:
+        """While its keys are being tried: denials say so, and no charge is ended or put into key grace for want of them."""
     def prove_source(
         self, now_ns: int, source: int, pool: int, seats: int, proven_until_ns: int, grace_until_ns: int
     ) -> None:
@@ -63,6 +65,39 @@ class Ledger:
 
     def set_admitting(self, now_ns: int, is_admitting: bool) -> None:
         """Whether new sessions are let in. While not, an Open that is not a repeated one answers DRAINING."""
+
+    def set_writable(self, now_ns: int, is_writable: bool) -> None:
+        """Whether the journal can be written. While not, an Open or Acquire that is not a repeated one answers NOT_WRITABLE. Events go
+        on to be written into the ring: give a ledger whose journal cannot be written a lossy one."""
+    def set_learning(self, now_ns: int, until_ns: int) -> None:
+        """Until then (durations are measured in ledger time) what would take a new charge is denied as LEARNING, with the rest as
+        retry_after; joins, renewals and moves go on."""
+
+    # --- runs: what is kept from one start to the next ---------------------------------------------------
+    def replay(self, events: bytes) -> None:
+        """Whole events of a log in their order, or first the records of a snapshot, into a ledger in which nothing has happened yet;
+        may be called again with those that follow. ValueError names the first event that cannot be and says why; the ledger is then of
+        no use. Emits nothing. Until `resume` only `dump`, `notes`, `replay` may follow. The GIL is let go."""
+    def resume(self, now_ns: int, wall_ns: int) -> Recovered:
+        """The run begins: ledger time goes on from the last event's, sequences too; every session has a full ttl; what is counted since the
+        start begins at 0; RUN_STARTED is written. ValueError if a snapshot is not complete, or if this generation is not behind all those
+        replayed. Also of a ledger without a past."""
+    def end_run(self, now_ns: int) -> int:
+        """A clean stop, as the last word of a run; the position behind it. EventsFull."""
+    def mark_wall(self, now_ns: int, wall_ns: int) -> int:
+        """WALL_CLOCK: ties ledger time to wall time and is the high-water mark; the position behind it. EventsFull."""
+    def note(self, now_ns: int, name: bytes, value: bytes) -> int:
+        """A durable word of the control plane; an empty value forgets it; the position behind it. ValueError at NOTE_NAME_SIZE_MAX,
+        NOTE_VALUE_SIZE_MAX, NOTES_MAX; EventsFull if there is no room for its event."""
+    def notes(self) -> dict[bytes, bytes]:
+        """All that were noted and not forgotten, replayed ones included."""
+    def dump(self, cursor: int, size_max: int) -> tuple[bytes, int]:
+        """State records from a cursor on, at most size_max bytes (at least UNIT_SIZE_MAX), and the next cursor: 0 begins, 0 as the next one
+        is the end. Of a ledger that nobody changes meanwhile. All of it replayed into a new ledger gives the same dump. ValueError in
+        the middle of a command whose last event has not been replayed."""
+    @property
+    def position(self) -> int:
+        """Behind the last event: once this is committed, everything before it is."""
 
     # --- client commands -------------------------------------------------------------------------------
     def open(
@@ -81,7 +116,7 @@ class Ledger:
         priority: int = 0,
         salt: bytes = b"",
     ) -> Answer:
-        """GRANTED, DENIED, ENDED, REQUEST_ID_REUSED, INVALID, OVERLOADED, EVENTS_FULL or DRAINING.
+        """GRANTED, DENIED, ENDED, REQUEST_ID_REUSED, INVALID, OVERLOADED, EVENTS_FULL, DRAINING or NOT_WRITABLE.
 
         products: (id, is_optional). ttl_ns 0: the ledger's own; longer is shortened. salt: any other parts of the
         request (client nonce, machine identifiers, wait limit), so that a retry with other ones is told apart.
@@ -91,7 +126,7 @@ class Ledger:
     def acquire(
         self, now_ns: int, session_id: bytes, request_id: bytes, products: Sequence[tuple[str, bool]], salt: bytes = b""
     ) -> Answer:
-        """ACQUIRED, DENIED, NOT_FOUND, REQUEST_ID_REUSED, INVALID, OVERLOADED or EVENTS_FULL."""
+        """ACQUIRED, DENIED, NOT_FOUND, REQUEST_ID_REUSED, INVALID, OVERLOADED, EVENTS_FULL or NOT_WRITABLE."""
     def release(self, now_ns: int, session_id: bytes, request_id: bytes, product: str) -> Answer:
         """RELEASED, NOT_FOUND, REQUEST_ID_REUSED, OVERLOADED or EVENTS_FULL."""
     def close(self, now_ns: int, session_id: bytes, request_id: bytes) -> Answer:
@@ -130,12 +165,13 @@ class Ledger:
     def session_place(self, session_id: bytes) -> int:
         """Where the session of this id stands, for `find_session`; of any id, genuine or not."""
     def drain_events(self, size_max: int = ...) -> bytes:
-        """Whole events, oldest first, for broker.model.events.decode_events; empty when there are none."""
+        """Whole events, oldest first, for broker.model.events.decode_events; empty when there are none. RuntimeError, here and in
+        `drain_block`, once a journal has the ring: then only it gives room back."""
     def drain_block(self, size_max: int = ...) -> tuple[bytes, int, int]:
         """As `drain_events`, with the sequences of the first and the last event of the block; what lies between them grows by one each.
         Of an empty block the first is the one to come, the last the one before it."""
     def read_events(self, position: int, size_max: int = ...) -> tuple[bytes, int, int]:
-        """Whole events from a position on, drained or not, as long as they are kept; the position behind them; and how many
+        """Whole events from a position on (of whole commands, if one fits), drained or not, as long as they are kept; the position behind them; and how many
         bytes of events were overwritten before they were read. Position 0: from the oldest that is kept. Other positions are those
         that this method, `tick` or `execute` gave; they are bytes of the event stream and only grow."""
     def recent_commands(self) -> bytes:

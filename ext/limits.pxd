@@ -20,6 +20,12 @@ cdef enum:
     PRIORITY_LEVELS = 8
     BATCH_MAX = 256                 # commands under one hold of the mutex; items of one advance
     SALT_SIZE_MAX = 4096
+    UNIT_SIZE_MAX = 16384           # of all events of one command, or of one item of time passing
+
+    # --- durable words of the control plane ----------------------------------------------------------------
+    NOTE_NAME_SIZE_MAX = 128
+    NOTE_VALUE_SIZE_MAX = 1024
+    NOTES_MAX = 8192
 
     # --- the site ----------------------------------------------------------------------------------------
     PRODUCTS_MAX = 1024

@@ -59,6 +59,9 @@ class CommandKind(IntEnum):
     ADMITTING = 13
     REVOKE = 14
     DRAIN = 15
+    WRITABLE = 16
+    LEARNING = 17
+    CONTROL = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Command:
     OPEN: texts (user, host, app, label, instance id, identity), ttl_ns, priority; RENEW: number is the echoed change version;
     ADVANCE: number of items done; PRODUCT: texts, its id; POOL: pool; STARTING: number of the pool, is_on; ADMITTING: is_on;
     PROVE: number of the source, pool_number, seats, until_ns, grace_until_ns; LOSE: number of the source, grace_until_ns, reason;
-    REVOKE: fence, reason; DRAIN: size, bytes of events.
+    REVOKE: fence, reason; DRAIN: size, bytes of events; WRITABLE: is_on; LEARNING: until_ns; CONTROL: number of the event's kind, size.
     """
 
     kind: CommandKind
@@ -157,6 +160,10 @@ def _command(kind: CommandKind, time_ns: int, status: int, number: int, value: i
             return Command(kind, time_ns, fence=value, reason=EndReason(status))
         case CommandKind.DRAIN:
             return Command(kind, time_ns, size=value)
+        case CommandKind.CONTROL:
+            return Command(kind, time_ns, number=number, size=value)
+        case CommandKind.LEARNING:
+            return Command(kind, time_ns, until_ns=value)
     return Command(kind, time_ns, number=number, is_on=bool(value) and kind is not CommandKind.TIME)
 
 

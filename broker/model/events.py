@@ -1,20 +1,30 @@
 """The ledger's events: what changed, in the order of the changes; and their decoder.
 
-An event is a header of 64 bytes, little-endian, and for SESSION_OPENED the texts of the holder behind it
-(drawn in ext/ledger/events.pxi, which writes them). `size` is that of header and texts, a multiple of 8.
+An event is a header of 64 bytes, little-endian, and for some kinds a body behind it (drawn in ext/ledger/events.pxi, which writes
+them). `size` is that of header and body, a multiple of 8.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from broker.errors import BrokerError
 from broker.model.words import DenialReason, EndReason, EventKind
 
-_HEADER = struct.Struct("<IHBBQqQQiiiiii")
+_HEADER = struct.Struct("<IHBBQqQQiiiiQ")
 assert _HEADER.size == 64
 HEADER_SIZE = _HEADER.size
+FLAG_LAST = 1
+"""The last event of its command: a crash leaves all events of a command, or none."""
+
+
+class EventsFull(BrokerError):
+    """The event ring has no room for an event of the control plane, not even in its reserve; nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("the ledger's event ring is full: nothing was changed, and it can be tried again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +32,10 @@ class Event:
     """One event. `time_ns` is ledger time; `fence` the session's, `charge` the charge's; -1 or 0 where there is none.
 
     `seats` is: capacity for CAPACITY_CHANGED (deficit beside it), the charge's seats for charge events, the number of denials for
-    DENIED (1, or more for a second in which denials were only counted).
+    DENIED (1, or more for a second in which denials were only counted), 1 for a REQUEST_DONE that released what was held, the
+    generation for RUN_STARTED, the weight for POOL_DECLARED, sizes elsewhere.
+    `place` is the number of the session's record, `detail` what events.pxi says for the kind, for WALL_CLOCK and RUN_STARTED wall time in
+    nanoseconds; `body` the bytes behind the header, where they are no texts. Two events are equal without these and `flags`.
     """
 
     sequence: int
@@ -41,6 +54,10 @@ class Event:
     label: bytes = b""
     instance_id: bytes = b""
     identity: bytes = b""
+    flags: int = field(default=0, compare=False)
+    place: int = field(default=-1, compare=False)
+    detail: int = field(default=0, compare=False)
+    body: bytes = field(default=b"", compare=False, repr=False)
 
 
 _SIZE = struct.Struct("<I")
@@ -67,18 +84,30 @@ def decode_events(data: bytes, position: int = 0) -> Iterator[Event]:
         position += size
 
 
+_NAMES_NO_SESSION = frozenset((EventKind.CAPACITY_CHANGED, EventKind.NOTE))
+
+
 def _decode(data: bytes, start: int) -> Event:
-    (_, kind_number, reason_number, _flags, sequence, time_ns, fence, charge, pool, product, seats, deficit, _a, _b) = (
-        _HEADER.unpack_from(data, start)
+    (size, kind_number, reason_number, flags, sequence, time_ns, fence, charge, pool, product, seats, deficit, detail) = _HEADER.unpack_from(
+        data, start
     )
     kind = EventKind(kind_number)
     reason = DenialReason(reason_number) if kind is EventKind.DENIED else EndReason(reason_number)
-    texts = _texts(data, start + HEADER_SIZE) if kind is EventKind.SESSION_OPENED else ()
-    return Event(sequence, time_ns, kind, reason, fence, charge, pool, product, seats, deficit, *texts)
+    place = deficit if fence and kind not in _NAMES_NO_SESSION else -1
+    deficit = deficit if kind in _NAMES_NO_SESSION else 0
+    texts: tuple[bytes, ...] = ()
+    body = b""
+    if kind is EventKind.SESSION_OPENED:
+        texts = _texts(data, start + HEADER_SIZE)
+    elif size > HEADER_SIZE:
+        body = data[start + HEADER_SIZE : start + size]
+    return Event(
+        sequence, time_ns, kind, reason, fence, charge, pool, product, seats, deficit, *texts, flags=flags, place=place, detail=detail, body=body
+    )
 
 
 def _texts(data: bytes, start: int) -> tuple[bytes, ...]:
-    """Six sizes of one byte, two bytes of padding, then ttl, request key and fingerprint (32 bytes), then the texts."""
+    """Six sizes of one byte, two bytes of padding, then ttl, place, request key and fingerprint (32 bytes), then the texts."""
     sizes = data[start : start + 6]
     position = start + 40
     texts = []

@@ -81,9 +81,28 @@ class Counters:
     overloaded_total: int
     events_full_total: int
     drained_total: int
+    not_writable_total: int
     event_dropped_total: int
     event_total: int
     event_size: int
     stall_total: int
     stalled_ns: int
     ended_totals: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a run begins with: what was replayed before `Ledger.resume`."""
+
+    sessions: int
+    """That live."""
+    charges: int
+    leases: int
+    """Records, those included whose end the holder has not acknowledged."""
+    requests: int
+    """Remembered ones."""
+    notes: int
+    was_clean: bool
+    """The last run was ended by `end_run`; False also if there was none."""
+    last_wall_ns: int
+    """The wall clock's high-water mark: the latest that any run has journaled, this one included."""

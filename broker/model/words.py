@@ -97,6 +97,8 @@ class Status(IntEnum):
     """The event ring has no room for the worst case; nothing was changed."""
     DRAINING = 13
     """New sessions are not let in; nothing was changed or remembered."""
+    NOT_WRITABLE = 14
+    """The broker can read its journal but not write it: nothing new is given; nothing was changed or remembered."""
 
 
 class InvalidField(IntEnum):
@@ -142,3 +144,32 @@ class EventKind(IntEnum):
     CHARGE_FREED = 9
     CHARGE_LINGERS = 10
     CHARGE_MOVED = 11
+    REQUEST_DONE = 12
+    PRODUCT_DECLARED = 13
+    POOL_DECLARED = 14
+    NOTE = 15
+    WALL_CLOCK = 16
+    RUN_STARTED = 17
+    RUN_ENDED = 18
+    LEASES_ACKNOWLEDGED = 19
+
+
+JOURNAL_KINDS = frozenset(kind for kind in EventKind if kind >= EventKind.REQUEST_DONE)
+"""What only the journal and the history need: the protocol has no such events, and watchers are not told of them."""
+
+
+class StateKind(IntEnum):
+    """The records of a snapshot: the state of a ledger, in the same form as events. Products, pools and notes are told by their events."""
+
+    NONE = 0
+    BEGIN = 64
+    SESSION = 65
+    CHARGE = 66
+    LEASES = 67
+    """More leases of the charge before."""
+    ROOMY = 68
+    """A charge with room, of a sharing group that has several."""
+    OVER = 69
+    """A session that is over, and its Open remembered."""
+    REQUEST = 70
+    END = 71

@@ -23,6 +23,9 @@ One translation unit, one concern a file, each included below in the order in wh
     commands  the Python face of a command and of a batch
     readings  what can be read, as plain values
     port      the face for other compiled modules
+    replay    the events of a log done again, and a run that begins
+    state     a ledger as a stream of events, written and read
+    runs      the Python face of both
     shell     the Python face of the ledger
 
 Times: callers give CLOCK_MONOTONIC in nanoseconds ("raw"). A gap of more than `stall_ns` between two calls means that
@@ -44,12 +47,14 @@ from siphash cimport siphash128
 from words cimport *
 
 import struct
+import threading
 
 from broker.model.answers import Answer, DenialView, LeaseView
 from broker.model.commands import COMMAND_DUMP_HEAD, COMMAND_DUMP_MAGIC
+from broker.model.events import EventsFull
 from broker.model.terms import PoolTerms
-from broker.model.views import Counters, PoolView, ProductView, SessionView
-from broker.model.words import DenialReason, EndReason, LeaseState, Status
+from broker.model.views import Counters, PoolView, ProductView, Recovered, SessionView
+from broker.model.words import DenialReason, EndReason, EventKind, LeaseState, LicenceModel, Sharing, StateKind, Status
 
 cdef extern from "<sys/mman.h>" nogil:
     const int MAP_NORESERVE
@@ -100,4 +105,7 @@ include "batch.pxi"
 include "commands.pxi"
 include "readings.pxi"
 include "port.pxi"
+include "replay.pxi"
+include "state.pxi"
+include "runs.pxi"
 include "shell.pxi"

@@ -90,15 +90,14 @@ cdef inline void roomy_update(State* s, uint32_t number) noexcept nogil:
 
 # --- charges ---------------------------------------------------------------------------------------------------------
 
-cdef uint32_t charge_take(State* s, uint32_t pool_number, uint8_t priority, const uint64_t* group) noexcept nogil:
-    """A new charge without leases yet."""
+cdef uint32_t charge_put(State* s, uint64_t fence, int64_t granted, uint32_t pool_number, uint8_t priority, const uint64_t* group) noexcept nogil:
+    """A charge without leases yet."""
     cdef uint32_t number = slab_take(&s.charges)
     cdef Charge* charge = charge_at(s, number)
-    charge.fence = s.fence_next
-    s.fence_next += 1
+    charge.fence = fence
     charge.group[0] = group[0]
     charge.group[1] = group[1]
-    charge.granted = s.now
+    charge.granted = granted
     charge.first_lease = NONE
     charge.lease_count = 0
     charge.heap_position = NONE
@@ -109,12 +108,20 @@ cdef uint32_t charge_take(State* s, uint32_t pool_number, uint8_t priority, cons
     return number
 
 
+cdef uint32_t charge_take(State* s, uint32_t pool_number, uint8_t priority, const uint64_t* group) noexcept nogil:
+    """A new one, within the capacity."""
+    cdef uint32_t number = charge_put(s, s.fence_next, s.now, pool_number, priority, group)
+    s.fence_next += 1
+    USHER_ASSERT(s.pools[pool_number].used <= s.pools[pool_number].capacity)
+    return number
+
+
 cdef void charge_free(State* s, uint32_t number, uint8_t reason) noexcept nogil:
     cdef Charge* charge = charge_at(s, number)
     USHER_ASSERT(charge.lease_count == 0 and charge.heap_position == NONE)
     if charge.is_roomy:
         roomy_remove(s, number)
-    emit_charge(s, EVENT_CHARGE_FREED, reason, 0, charge, s.pools[charge.pool].weight)
+    emit_charge(s, EVENT_CHARGE_FREED, reason, charge, s.pools[charge.pool].weight)
     pool_uncharge(s, number)
     charge.fence = 0
     slab_give(&s.charges, number)
@@ -138,7 +145,7 @@ cdef void charge_emptied(State* s, uint32_t number, uint8_t reason) noexcept nog
     pool.lingering_count += 1
     roomy_update(s, number)
     heap_add(s, &s.lingers, free_at, number)
-    emit_charge(s, EVENT_CHARGE_LINGERS, END_NONE, 0, charge, pool.weight)
+    emit_charge(s, EVENT_CHARGE_LINGERS, END_NONE, charge, pool.weight)
 
 
 # --- leases ------------------------------------------------------------------------------------------------------------
@@ -169,20 +176,26 @@ cdef void charge_unlink(State* s, uint32_t lease_number) noexcept nogil:
     s.pools[charge.pool].lease_count -= 1
 
 
-cdef uint32_t lease_add(State* s, uint32_t session_number, uint32_t product, uint32_t charge_number) noexcept nogil:
+cdef inline uint32_t lease_add(State* s, uint32_t session_number, uint32_t product, uint32_t charge_number) noexcept nogil:
     """A new lease at the end of the session's, on no list of the charge yet."""
+    cdef uint32_t number = lease_take(s, session_number, product, charge_at(s, charge_number).pool)
+    lease_at(s, number).charge = charge_number
+    return number
+
+
+cdef uint32_t lease_take(State* s, uint32_t session_number, uint32_t product, uint32_t pool) noexcept nogil:
     cdef uint32_t number = slab_take(&s.leases)
     cdef Lease* lease = lease_at(s, number)
     cdef Session* session = session_at(s, session_number)
     cdef uint32_t last = session.first_lease
     lease.session = session_number
-    lease.charge = charge_number
+    lease.charge = NONE
     lease.next_of_session = NONE
     lease.next_of_charge = NONE
     lease.previous_of_charge = NONE
     lease.changed_version = 0
     lease.product = product
-    lease.pool = charge_at(s, charge_number).pool
+    lease.pool = pool
     lease.state = LEASE_ACTIVE
     lease.end_reason = END_NONE
     session.lease_count += 1
@@ -225,11 +238,11 @@ cdef void lease_drop(State* s, uint32_t number) noexcept nogil:
 
 
 cdef void lease_end(State* s, uint32_t number, uint8_t reason) noexcept nogil:
-    """The lease leaves its charge; its record stays, ended."""
+    """The lease leaves its charge; its record stays, ended. With a change version its holder is told of it, and the record waits for that."""
     cdef Lease* lease = lease_at(s, number)
     cdef uint32_t charge_number = lease.charge
     cdef Charge* charge = charge_at(s, charge_number)
-    emit_charge(s, EVENT_LEASE_ENDED, reason, session_at(s, lease.session).fence, charge, 0)
+    emit_lease(s, EVENT_LEASE_ENDED, reason, lease.session, charge, 0, lease.changed_version)
     s.products[lease.product].end_totals[reason] += 1
     charge_unlink(s, number)
     lease.charge = NONE

@@ -42,6 +42,21 @@ cdef bint product_numbers(State* s, const Product* product, DenialRecord* denial
     return is_starting
 
 
+cdef inline bint is_learning(State* s) noexcept nogil:
+    """Who holds what is not known yet: nothing new is charged."""
+    return s.now < s.learning_until
+
+
+cdef bint has_free_seats(State* s, const Product* product) noexcept nogil:
+    cdef Pool* pool
+    cdef int i
+    for i in range(product.pool_count):
+        pool = &s.pools[product.pools[i]]
+        if pool.capacity - pool.used >= pool.weight:
+            return True
+    return False
+
+
 cdef void denial_numbers(State* s, const Product* product, DenialRecord* denial) noexcept nogil:
     """The sums, and the reason that weighs most."""
     if product_numbers(s, product, denial):
@@ -50,6 +65,9 @@ cdef void denial_numbers(State* s, const Product* product, DenialRecord* denial)
     elif denial.deficit > 0:
         denial.reason = DENIAL_DEFICIT
         denial.retry_after = 5 * NS_PER_SECOND
+    elif is_learning(s) and has_free_seats(s, product):
+        denial.reason = DENIAL_LEARNING
+        denial.retry_after = s.learning_until - s.now
     elif denial.capacity == 0:
         denial.reason = DENIAL_NO_CAPACITY
     else:
@@ -94,6 +112,8 @@ cdef bint item_join(State* s, const Decision* decision, Item* item, const Produc
 cdef bint item_new(State* s, const Decision* decision, Item* item, const Product* product) noexcept nogil:
     cdef Pool* pool
     cdef int i
+    if is_learning(s):
+        return False
     for i in range(product.pool_count):
         pool = &s.pools[product.pools[i]]
         if pool.capacity - pool.used >= pool.weight:
@@ -136,7 +156,6 @@ cdef void decide(State* s, const Command* command, Decision* decision) noexcept 
 # --- carrying it out ---------------------------------------------------------------------------------------------------
 
 cdef void item_take(State* s, const Decision* decision, Item* item, uint32_t session_number, uint32_t product) noexcept nogil:
-    cdef uint64_t fence = session_at(s, session_number).fence
     cdef Charge* charge
     cdef int64_t seats = 0
     if item.how == HOW_NEW:
@@ -145,25 +164,31 @@ cdef void item_take(State* s, const Decision* decision, Item* item, uint32_t ses
     charge = charge_at(s, item.charge)
     if charge.lease_count == 0 and item.how == HOW_JOIN:
         charge_stop_lingering(s, item.charge)
-        emit_charge(s, EVENT_CHARGE_MOVED, END_NONE, fence, charge, s.pools[item.pool].weight)
+        emit_lease(s, EVENT_CHARGE_MOVED, END_NONE, session_number, charge, s.pools[item.pool].weight, 0)
     item.lease = lease_add(s, session_number, product, item.charge)
     charge_link(s, item.charge, item.lease)
     roomy_update(s, item.charge)
-    emit_charge(s, EVENT_LEASE_STARTED, END_NONE, fence, charge, seats)
+    emit_lease(s, EVENT_LEASE_STARTED, END_NONE, session_number, charge, seats, 0)
 
 
-cdef void item_move(State* s, Item* item, uint32_t session_number, uint32_t product) noexcept nogil:
-    """The charge goes over to the new session in one step; the old lease leaves without an end of its own."""
-    cdef uint64_t fence = session_at(s, session_number).fence
+cdef uint32_t lease_move(State* s, uint32_t old_lease, uint32_t session_number) noexcept nogil:
+    """The charge goes over to the new session in one step; the old lease leaves without an end of its own. The new one."""
+    cdef uint32_t charge_number = lease_at(s, old_lease).charge
+    cdef Charge* charge = charge_at(s, charge_number)
+    cdef uint32_t number = lease_add(s, session_number, lease_at(s, old_lease).product, charge_number)
+    if s.pools[charge.pool].sharing == SHARING_SESSION:
+        charge.group[0] = session_at(s, session_number).fence
+    lease_replace(s, old_lease, number)
+    lease_drop(s, old_lease)
+    return number
+
+
+cdef void item_move(State* s, Item* item, uint32_t session_number) noexcept nogil:
     cdef Charge* charge = charge_at(s, item.charge)
-    cdef uint32_t number = lease_add(s, session_number, product, item.charge)
-    if s.pools[item.pool].sharing == SHARING_SESSION:
-        charge.group[0] = fence
-    lease_replace(s, item.lease, number)
-    lease_drop(s, item.lease)
-    item.lease = number
-    emit_charge(s, EVENT_CHARGE_MOVED, END_NONE, fence, charge, s.pools[item.pool].weight)
-    emit_charge(s, EVENT_LEASE_STARTED, END_NONE, fence, charge, 0)
+    cdef uint64_t old_place = lease_at(s, item.lease).session
+    item.lease = lease_move(s, item.lease, session_number)
+    emit_lease(s, EVENT_CHARGE_MOVED, END_NONE, session_number, charge, s.pools[item.pool].weight, old_place + 1)
+    emit_lease(s, EVENT_LEASE_STARTED, END_NONE, session_number, charge, 0, 0)
 
 
 cdef void items_take(State* s, const Command* command, Decision* decision, uint32_t session_number, Workspace* space, Outcome* outcome) noexcept nogil:
@@ -176,7 +201,7 @@ cdef void items_take(State* s, const Command* command, Decision* decision, uint3
             answer_unavailable(space, outcome, &item.denial)
             continue
         if item.how == HOW_MOVE:
-            item_move(s, item, session_number, command.products[i])
+            item_move(s, item, session_number)
         elif item.how != HOW_HELD:
             item_take(s, decision, item, session_number, command.products[i])
         view = answer_lease(space, outcome)

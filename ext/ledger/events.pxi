@@ -1,12 +1,27 @@
 # Events: what changed, in the order of the changes, for the journal, the history and the watchers.
 #
-#   0  size u32   kind u16  reason u8  flags u8      size: header and texts, a multiple of 8
+#   0  size u32   kind u16  reason u8  flags u8      size: header and body, a multiple of 8; flags: 1, the last of its command
 #   8  sequence u64                                  grows by one with each event of a run
 #  16  time i64                                      ledger time
 #  24  session fence u64    32  charge fence u64
-#  40  pool i32  44 product i32  48 seats i32  52 deficit i32  56 reserved u64          = 64 bytes
+#  40  pool i32  44 product i32  48 seats i32  52 deficit i32  56 detail u64            = 64 bytes
+#
+#  deficit: of CAPACITY_CHANGED; of what names a session its place, the number of its record.
+#  detail: LEASE_ENDED: the change version that tells of it, 0: the record goes. CHARGE_MOVED: place of the session that is superseded, + 1;
+#  0: a lingering charge is retaken. SESSION_ENDED: keyed hash of the remembered Close, with flag 2. WALL_CLOCK, RUN_STARTED: wall time.
+#  LEASES_ACKNOWLEDGED: up to this version.
+#
 #  SESSION_OPENED only:
 #  64  sizes u8[6]  priority u8  -  72  ttl_ms u32  place u32  80  lookup u64[2]  96  fingerprint u64  104  texts, padded to 8
+#
+#  REQUEST_DONE (seats: was_held):     64  lookup u64[2]  80  fingerprint u64  88  kind u8 (RequestKind)  zeros to 96
+#  PRODUCT_DECLARED (seats: size):     64  name, padded to 8
+#  POOL_DECLARED (seats: weight):      64  model u8  sharing u8  is_emulated u8  -  68  share_max u32  72  linger i64  80  min_hold i64
+#  NOTE (seats, deficit: sizes):       64  name, value, padded to 8
+#  RUN_STARTED (seats: generation)
+#
+# A command's events end with one that has flag 1, and readers get whole commands as far as their buffer holds them, so that a
+# log never has half a command in a block. What is replayed is drawn in replay.pxi and state.pxi.
 #
 # Room for the worst case is asked for before the ledger decides (semantics rule 26). The last EVENT_RESERVE bytes are
 # for the control plane: keys come and go even when nobody drains the ring. A lossy ring (durability none) has room always: its
@@ -15,6 +30,11 @@
 cdef enum:
     EVENT_SIZE = 64
     OPENED_FIXED_SIZE = 104
+    REQUEST_EVENT_SIZE = 96
+    FLAG_LAST = 1
+    FLAG_CLOSE = 2
+    FLAGS_AT = 7                    # in the header: 8-aligned as it is, this never wraps
+    TIME_AT = 16
     RING_AHEAD = 512                # where the ring is asked for before it is written: it is larger than the caches
 
 cdef struct EventHeader:
@@ -29,8 +49,8 @@ cdef struct EventHeader:
     int32_t pool
     int32_t product
     int32_t seats
-    int32_t deficit
-    uint64_t reserved
+    int32_t deficit                 # or the session's place
+    uint64_t detail
 
 cdef struct OpenedBody:
     uint8_t sizes[6]
@@ -40,6 +60,21 @@ cdef struct OpenedBody:
     uint32_t place                  # the session's record: its id names it
     uint64_t lookup[2]
     uint64_t fingerprint
+
+cdef struct RequestBody:
+    uint64_t lookup[2]
+    uint64_t fingerprint
+    uint8_t kind
+    uint8_t padding[7]
+
+cdef struct PoolBody:
+    uint8_t model
+    uint8_t sharing
+    uint8_t is_emulated
+    uint8_t padding
+    uint32_t share_max
+    int64_t linger
+    int64_t min_hold
 
 
 # --- the ring ------------------------------------------------------------------------------------------------------------
@@ -95,30 +130,34 @@ cdef void ring_write(State* s, const void* data, uint64_t size) noexcept nogil:
     prefetch(s.ring.base + ring_step(&s.ring, s.ring.tail_at, RING_AHEAD))
 
 
-cdef uint64_t whole_events_size(const Ring* ring, uint64_t position, uint64_t size_max) noexcept nogil:
-    """Bytes of the events from a position on that fit whole. 0 also for a position inside an event, as far as that can be seen."""
+cdef uint64_t whole_events_size(const Ring* ring, uint64_t position, uint64_t size_max, bint is_of_commands) noexcept nogil:
+    """Bytes of the events from a position on that fit whole; of commands, if one does. 0 also for a position inside an event, as far as
+    that can be seen."""
     cdef uint64_t available = ring.tail - position
     cdef uint64_t at = position % ring.size
     cdef uint64_t size = 0
+    cdef uint64_t unit_size = 0
     cdef uint32_t event_size
     if available <= size_max:
         return available
     while True:
         event_size = event_size_at(ring, at)
         if event_size < EVENT_SIZE or event_size % 8 or size + event_size > size_max:
-            return size
+            return unit_size if unit_size and is_of_commands else size
         size += event_size
+        if ring.base[at + FLAGS_AT] & FLAG_LAST:
+            unit_size = size
         at = ring_step(ring, at, event_size)
 
 
-cdef uint64_t ring_read(const Ring* ring, EventCursor* cursor, uint8_t* target, uint64_t size_max) noexcept nogil:
+cdef uint64_t ring_read(const Ring* ring, EventCursor* cursor, uint8_t* target, uint64_t size_max, bint is_of_commands) noexcept nogil:
     """Copies whole events, oldest first, and moves the cursor behind them; how many bytes."""
     cdef uint64_t position = min(cursor.position, ring.tail)
     cdef uint64_t size, start, first
     if position < ring.oldest:
         cursor.lost_size += ring.oldest - position if position else 0
         position = ring.oldest
-    size = whole_events_size(ring, position, size_max)
+    size = whole_events_size(ring, position, size_max, is_of_commands)
     start = position % ring.size
     first = min(size, ring.size - start)
     memcpy(target, ring.base + start, first)
@@ -142,24 +181,48 @@ cdef uint64_t ring_drain(State* s, uint8_t* target, uint64_t size_max) noexcept 
     cdef uint64_t size
     cursor.position = s.ring.head
     cursor.lost_size = 0
-    size = ring_read(&s.ring, &cursor, target, size_max)
+    size = ring_read(&s.ring, &cursor, target, size_max, False)
     s.ring.head += size
     return size
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------------
 
+cdef inline void unit_end(State* s) noexcept nogil:
+    """What was written since the last time belongs together: a crash leaves all of it or nothing."""
+    if s.ring.unit_sequence != s.ring.sequence:
+        s.ring.unit_sequence = s.ring.sequence
+        s.ring.base[s.ring.last_at + FLAGS_AT] |= FLAG_LAST
+
+
+cdef inline void event_begin(State* s, EventHeader* header, uint32_t size, uint16_t kind) noexcept nogil:
+    """A header that says nothing yet; its event gets the next sequence."""
+    memset(header, 0, sizeof(EventHeader))
+    ring_make_room(s, size)
+    s.ring.sequence += 1
+    s.ring.last_at = s.ring.tail_at
+    header.size = size
+    header.kind = kind
+    header.sequence = s.ring.sequence
+    header.time = s.now
+    header.pool = header.product = -1
+
+
 cdef void emit(
     State* s, uint16_t kind, uint8_t reason, uint64_t fence, uint64_t charge,
-    int32_t pool, int32_t product, int64_t seats, int64_t deficit,
+    int32_t pool, int32_t product, int64_t seats, int64_t deficit, uint64_t detail, uint8_t flags,
 ) noexcept nogil:
+    """Nothing while what is replayed is done again: it stands in the log already."""
     cdef EventHeader header
+    if s.phase != PHASE_RUNNING:
+        return
     ring_make_room(s, EVENT_SIZE)
     s.ring.sequence += 1
+    s.ring.last_at = s.ring.tail_at
     header.size = EVENT_SIZE
     header.kind = kind
     header.reason = reason
-    header.flags = 0
+    header.flags = flags
     header.sequence = s.ring.sequence
     header.time = s.now
     header.fence = fence
@@ -168,22 +231,92 @@ cdef void emit(
     header.product = product
     header.seats = <int32_t>seats
     header.deficit = <int32_t>deficit
-    header.reserved = 0
+    header.detail = detail
     ring_write(s, &header, EVENT_SIZE)
+
+
+cdef inline bint has_control_room(State* s, uint64_t size) noexcept nogil:
+    """For an event of the control plane, which may use the reserve."""
+    return s.ring.is_lossy or ring_free(s) >= size
 
 
 cdef void emit_control(
     State* s, uint16_t kind, uint8_t reason, int32_t pool, int32_t product, int64_t seats, int64_t deficit
 ) noexcept nogil:
     """An event of the control plane: it may use the reserve, and is counted as dropped when even that is full."""
-    if ring_free(s) < EVENT_SIZE and not s.ring.is_lossy:
+    if not has_control_room(s, EVENT_SIZE):
         s.totals.events_dropped += 1
     else:
-        emit(s, kind, reason, 0, 0, pool, product, seats, deficit)
+        emit(s, kind, reason, 0, 0, pool, product, seats, deficit, 0, 0)
 
 
-cdef inline void emit_charge(State* s, uint16_t kind, uint8_t reason, uint64_t fence, const Charge* charge, int64_t seats) noexcept nogil:
-    emit(s, kind, reason, fence, charge.fence, charge.pool, s.pools[charge.pool].product, seats, 0)
+cdef inline void emit_charge(State* s, uint16_t kind, uint8_t reason, const Charge* charge, int64_t seats) noexcept nogil:
+    emit(s, kind, reason, 0, charge.fence, charge.pool, s.pools[charge.pool].product, seats, 0, 0, 0)
+
+
+cdef inline void emit_lease(State* s, uint16_t kind, uint8_t reason, uint32_t session_number, const Charge* charge, int64_t seats, uint64_t detail) noexcept nogil:
+    """Of a lease: the session, by fence and place, and the charge."""
+    cdef uint64_t fence = session_at(s, session_number).fence
+    emit(s, kind, reason, fence, charge.fence, charge.pool, s.pools[charge.pool].product, seats, session_number, detail, 0)
+
+
+cdef void emit_with_body(State* s, EventHeader* header, const void* body, uint32_t body_size) noexcept nogil:
+    """Of an event that was begun; the body is padded with zeros."""
+    cdef uint64_t padding = 0
+    ring_write(s, header, EVENT_SIZE)
+    ring_write(s, body, body_size)
+    ring_write(s, &padding, header.size - EVENT_SIZE - body_size)
+
+
+cdef inline uint32_t padded(uint32_t size) noexcept nogil:
+    return (size + 7) & ~<uint32_t>7
+
+
+cdef void emit_request(State* s, const Request* request, uint32_t session_number) noexcept nogil:
+    cdef EventHeader header
+    cdef RequestBody body
+    if s.phase != PHASE_RUNNING:
+        return
+    event_begin(s, &header, REQUEST_EVENT_SIZE, EVENT_REQUEST_DONE)
+    header.fence = request.owner
+    header.seats = request.was_held
+    header.deficit = <int32_t>session_number
+    memset(&body, 0, sizeof(body))
+    memcpy(body.lookup, request.lookup, 16)
+    body.fingerprint = request.fingerprint
+    body.kind = request.kind
+    emit_with_body(s, &header, &body, sizeof(body))
+
+
+cdef void emit_product(State* s, uint32_t number) noexcept nogil:
+    cdef EventHeader header
+    cdef Product* product = &s.products[number]
+    event_begin(s, &header, EVENT_SIZE + padded(product.name_size), EVENT_PRODUCT_DECLARED)
+    header.product = <int32_t>number
+    header.seats = product.name_size
+    emit_with_body(s, &header, product.name, product.name_size)
+
+
+cdef void pool_event_fill(State* s, uint32_t number, EventHeader* header, PoolBody* body) noexcept nogil:
+    cdef Pool* pool = &s.pools[number]
+    memset(body, 0, sizeof(PoolBody))
+    header.pool = <int32_t>number
+    header.product = pool.product
+    header.seats = pool.weight
+    body.model = pool.model
+    body.sharing = pool.sharing
+    body.is_emulated = pool.is_emulated
+    body.share_max = pool.share_max
+    body.linger = pool.linger
+    body.min_hold = pool.min_hold
+
+
+cdef void emit_pool(State* s, uint32_t number) noexcept nogil:
+    cdef EventHeader header
+    cdef PoolBody body
+    event_begin(s, &header, EVENT_SIZE + sizeof(PoolBody), EVENT_POOL_DECLARED)
+    pool_event_fill(s, number, &header, &body)
+    emit_with_body(s, &header, &body, sizeof(PoolBody))
 
 
 cdef inline uint64_t opened_size(uint32_t text_size) noexcept nogil:
@@ -195,16 +328,10 @@ cdef void emit_opened(State* s, uint64_t fence, uint32_t place, const Command* c
     cdef OpenedBody body
     cdef uint64_t padding = 0
     cdef uint64_t size = opened_size(command.text_size)
-    ring_make_room(s, size)
-    memset(&header, 0, sizeof(header))
+    event_begin(s, &header, <uint32_t>size, EVENT_SESSION_OPENED)
     memset(&body, 0, sizeof(body))
-    s.ring.sequence += 1
-    header.size = <uint32_t>size
-    header.kind = EVENT_SESSION_OPENED
-    header.sequence = s.ring.sequence
-    header.time = s.now
     header.fence = fence
-    header.pool = header.product = -1
+    header.deficit = <int32_t>place
     memcpy(body.sizes, command.sizes, 6)
     body.priority = command.priority
     body.ttl_ms = command.ttl_ms
@@ -223,7 +350,7 @@ cdef void emit_opened(State* s, uint64_t fence, uint32_t place, const Command* c
 cdef void flush_denials(State* s, DenialBucket* bucket, int32_t product) noexcept nogil:
     """Records the denials that were only counted in an earlier second."""
     if bucket.pending_count and s.now // NS_PER_SECOND != bucket.second:
-        emit(s, EVENT_DENIED, bucket.last_reason, 0, 0, -1, product, bucket.pending_count, 0)
+        emit(s, EVENT_DENIED, bucket.last_reason, 0, 0, -1, product, bucket.pending_count, 0, 0, 0)
         bucket.pending_count = 0
 
 
@@ -239,6 +366,6 @@ cdef void record_denial(State* s, const DenialRecord* denial) noexcept nogil:
     bucket.last_reason = denial.reason
     if bucket.single_count < DENIAL_EVENTS_PER_SECOND:
         bucket.single_count += 1
-        emit(s, EVENT_DENIED, denial.reason, 0, 0, -1, product, 1, 0)
+        emit(s, EVENT_DENIED, denial.reason, 0, 0, -1, product, 1, 0, 0, 0)
     else:
         bucket.pending_count += 1

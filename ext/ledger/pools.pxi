@@ -30,6 +30,24 @@ cdef inline bint is_in_grace(State* s, const Pool* pool, const Charge* charge) n
 
 # --- declaring ---------------------------------------------------------------------------------------------------
 
+cdef void pool_init(Pool* pool, uint32_t product, int32_t weight, const PoolBody* body) noexcept nogil:
+    """A pool without seats and charges; what it is made of was checked before."""
+    cdef int i
+    memset(pool, 0, sizeof(Pool))
+    pool.product = product
+    pool.weight = weight
+    pool.model = body.model
+    pool.sharing = body.sharing
+    pool.is_emulated = body.is_emulated
+    pool.share_max = body.share_max
+    pool.linger = body.linger
+    pool.min_hold = body.min_hold
+    pool.loss_cause = END_KEY_LOST
+    pool.grace_edge = NONE
+    for i in range(PRIORITY_LEVELS):
+        pool.levels[i].newest = pool.levels[i].oldest = NONE
+
+
 cdef uint32_t pool_add(State* s, const Pool* pool) noexcept nogil:
     """Enters the pool into its product's order: by model, then by number."""
     cdef uint32_t number = s.pool_count
@@ -114,7 +132,7 @@ cdef void grace_clear(State* s, uint32_t pool_number) noexcept nogil:
 
 cdef void grace_shrink(State* s, Pool* pool) noexcept nogil:
     cdef Charge* edge = charge_at(s, pool.grace_edge)
-    emit_charge(s, EVENT_KEY_GRACE_ENDED, END_NONE, 0, edge, pool.weight)
+    emit_charge(s, EVENT_KEY_GRACE_ENDED, END_NONE, edge, pool.weight)
     pool.grace_edge = before_in_order(s, pool, pool.grace_edge)
     pool.grace_count -= 1
     s.grace_total -= 1
@@ -127,7 +145,7 @@ cdef void grace_grow(State* s, Pool* pool) noexcept nogil:
     pool.grace_edge = joining
     pool.grace_count += 1
     s.grace_total += 1
-    emit_charge(s, EVENT_KEY_GRACE_STARTED, END_NONE, 0, charge_at(s, joining), pool.weight)
+    emit_charge(s, EVENT_KEY_GRACE_STARTED, END_NONE, charge_at(s, joining), pool.weight)
 
 
 cdef void pool_uncharge(State* s, uint32_t number) noexcept nogil:
@@ -162,7 +180,6 @@ cdef inline void pool_charge(State* s, uint32_t number) noexcept nogil:
     pool.charge_total += 1
     if pool.used > pool.used_peak:
         pool.used_peak = pool.used
-    USHER_ASSERT(pool.used <= pool.capacity)
 
 
 cdef int64_t key_grace_left(State* s, uint32_t pool_number) noexcept nogil:
@@ -180,6 +197,7 @@ cdef int64_t key_grace_left(State* s, uint32_t pool_number) noexcept nogil:
 cdef void capacity_changed(State* s, uint32_t pool_number, uint8_t cause) noexcept nogil:
     cdef Pool* pool = &s.pools[pool_number]
     emit_control(s, EVENT_CAPACITY_CHANGED, cause, pool_number, pool.product, pool.capacity, deficit_of(pool))
+    unit_end(s)
 
 
 cdef void source_lapse(State* s, Source* source) noexcept nogil:
@@ -225,6 +243,7 @@ cdef void sources_pass(State* s) noexcept nogil:
 cdef void pool_heal(State* s, uint32_t pool_number) noexcept nogil:
     if deficit_of(&s.pools[pool_number]) == 0:
         grace_clear(s, pool_number)
+        unit_end(s)
 
 
 cdef void source_prove(

@@ -8,6 +8,7 @@ longer than one bounded hold of the mutex.
     advance       does what is due; gives when something is due again (raw time; the time given: at once)
     read_events   copies whole events behind a cursor; several readers each have their own
     peek_session  the leases of a live session as they are now
+    release_events  gives room back to the ring, up to a position: from then on nobody drains
     product_standing  the numbers that a denial of a product would carry now
 
 Positions are bytes of the event stream since the start; they only grow. An answer whose events lie before a position may leave
@@ -29,6 +30,7 @@ ctypedef uint64_t (*port_read_events_fn)(const LedgerPort* port, EventCursor* cu
 ctypedef bint (*port_peek_session_fn)(
     const LedgerPort* port, int64_t now, uint64_t fence, uint32_t place, LeaseOut* leases, uint32_t* lease_count, uint8_t* end_reason
 ) noexcept nogil
+ctypedef void (*port_release_events_fn)(const LedgerPort* port, uint64_t position) noexcept nogil
 ctypedef void (*port_product_standing_fn)(
     const LedgerPort* port, const uint8_t* name, uint32_t size, DenialRecord* denial
 ) noexcept nogil
@@ -42,11 +44,12 @@ cdef struct LedgerPort:
     port_advance_fn advance
     port_read_events_fn read_events
     port_peek_session_fn peek_session
+    port_release_events_fn release_events       # the ring's head; positions before it, or beyond the tail, change nothing
     port_product_standing_fn product_standing   # adds to capacity, in_use, deficit; nothing for an unknown product
 
 cdef extern from *:
     """
-    #define USHER_PORT_VERSION 2
+    #define USHER_PORT_VERSION 3
     #define USHER_PORT_NAME "broker._ledger.port"
     """
     const unsigned int PORT_VERSION "USHER_PORT_VERSION"

@@ -58,7 +58,7 @@ cdef uint64_t port_read_events(const LedgerPort* port, EventCursor* cursor, uint
         port_lock(port)
         slice_size = 0
         if size == 0 or cursor.position >= port.state.ring.oldest:
-            slice_size = ring_read(&port.state.ring, cursor, target + size, min(size_max - size, <uint64_t>READ_SLICE_SIZE))
+            slice_size = ring_read(&port.state.ring, cursor, target + size, min(size_max - size, <uint64_t>READ_SLICE_SIZE), True)
         port_unlock(port)
         size += slice_size
     return size
@@ -83,6 +83,18 @@ cdef bint port_peek_session(const LedgerPort* port, int64_t now, uint64_t fence,
             end_reason[0] = session_at(s, number).end_reason
     port_unlock(port)
     return is_live
+
+
+cdef void port_release_events(const LedgerPort* port, uint64_t position) noexcept nogil:
+    """What lies before the position is committed: its bytes may be written over. Called with the head itself it only says that a
+    journal has the ring now."""
+    cdef Ring* ring = &port.state.ring
+    port_lock(port)
+    ring.is_released = True
+    if ring.head < position <= ring.tail:
+        trail_add(port.state, TRAIL_DRAIN, 0, position - ring.head, TRAIL_HEAD_SIZE)
+        ring.head = position
+    port_unlock(port)
 
 
 cdef void port_product_standing(const LedgerPort* port, const uint8_t* name, uint32_t size, DenialRecord* denial) noexcept nogil:

@@ -11,7 +11,7 @@ when the ledger is made: 64 bytes is a cache line, and the bar is 400 bytes a se
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from limits cimport (
-    ITEMS_MAX, POOLS_MAX, POOLS_OF_PRODUCT_MAX, PRIORITY_LEVELS, PRODUCT_SIZE_MAX, PRODUCTS_MAX, SOURCES_MAX,
+    ITEMS_MAX, POOLS_MAX, POOLS_OF_PRODUCT_MAX, PRIORITY_LEVELS, PRODUCT_SIZE_MAX, PRODUCTS_MAX, SOURCES_MAX, UNIT_SIZE_MAX,
 )
 from words cimport DENIAL_REASON_COUNT, END_REASON_COUNT
 
@@ -295,7 +295,10 @@ cdef struct Ring:                   # events, in bytes; positions only grow
     uint64_t oldest_at              # where the oldest and the next one stand: positions modulo size
     uint64_t tail_at
     uint64_t sequence
+    uint64_t last_at                # where the last event stands
+    uint64_t unit_sequence          # of the last event of the last command that is done
     bint is_lossy                   # the oldest events give way to new ones, drained or not
+    bint is_released                # a journal gives the room back: nobody drains
 
 cdef enum:
     TRAIL_SEGMENTS = 16             # COMMAND_RING_SIZE // COMMAND_SEGMENT_SIZE; asserted
@@ -320,9 +323,32 @@ cdef struct Totals:
     uint64_t overloaded
     uint64_t events_full
     uint64_t drained
+    uint64_t not_writable
     uint64_t events_dropped
     uint64_t stalls
     uint64_t ended[END_REASON_COUNT]
+
+cdef enum:  # RunPhase
+    PHASE_RUNNING = 0               # commands are executed, events are written
+    PHASE_LOADING = 1               # a snapshot is being replayed
+    PHASE_REPLAYING = 2             # events are
+
+cdef struct Replay:                 # what happened before this run, see replay.pxi
+    uint64_t fence_max              # of all sessions and charges so far
+    int64_t wall_max                # the journaled high-water mark of the wall clock
+    int64_t time                    # ledger time of the last event
+    uint32_t generation             # of the last run that began
+    uint32_t note_count
+    uint32_t expected_kind          # what the event before makes necessary; 0: nothing
+    uint32_t leases_missing         # active ones that stand on no charge yet
+    uint32_t roomy_missing          # charges with room that are in no list yet
+    uint32_t last_charge            # number of the charge that STATE_LEASES go on with
+    uint32_t last_missing           # its leases that are still to come
+    bint is_last_alone
+    bint is_ended                   # the last run was ended, and nothing happened since
+    uint64_t expected_charge
+    uint32_t pending_size           # of a command whose last event has not come
+    uint8_t pending[UNIT_SIZE_MAX]
 
 cdef struct State:
     uint8_t broker_id[8]
@@ -343,6 +369,11 @@ cdef struct State:
     uint32_t session_count_max
     uint32_t close_count            # remembered
     bint is_draining                # no new session is let in
+    bint is_read_only               # the journal cannot be written: nothing new is given
+    bint is_recovered               # something was replayed before this run
+    uint8_t phase
+    int64_t learning_until          # ledger time: until then no new charge is given
+    Replay replay
     Slab sessions
     Slab leases
     Slab charges

@@ -17,7 +17,7 @@ cdef inline uint32_t live_or_ended(State* s, uint32_t number, bint* is_full) noe
     if not has_room(s, session_end_size(s, number)):
         is_full[0] = True
         return NONE
-    session_end(s, number, END_EXPIRED)
+    session_end(s, number, END_EXPIRED, 0, False)
     return NONE
 
 
@@ -73,11 +73,10 @@ cdef uint32_t active_lease(State* s, uint32_t number, uint32_t product) noexcept
     return NONE
 
 
-cdef uint32_t session_add(State* s, const Command* command) noexcept nogil:
-    cdef uint32_t number = slab_take(&s.sessions)
+cdef void session_put(State* s, uint32_t number, uint64_t fence, const Command* command) noexcept nogil:
+    """A session opened now, in a record that is taken already."""
     cdef Session* session = session_at(s, number)
-    session.fence = s.fence_next
-    s.fence_next += 1
+    session.fence = fence
     session.deadline = s.now + <int64_t>command.ttl_ms * NS_PER_MS + s.renew_grace
     session.opened = s.now
     session.text = text_store(s, command.sizes, command.text, command.text_size)
@@ -91,18 +90,25 @@ cdef uint32_t session_add(State* s, const Command* command) noexcept nogil:
     session.state = SESSION_LIVE
     session.end_reason = END_NONE
     session.is_close_remembered = 0
+    session.heap_position = NONE
     session.request = request_add(s, command, REQUEST_OPENED, number)
     if command.instance_hash:
         index_add(&s.by_instance, command.instance_hash, number)
-    heap_add(s, &s.deadlines, session.deadline, number)
     s.session_count += 1
     s.totals.opened += 1
+
+
+cdef uint32_t session_add(State* s, const Command* command) noexcept nogil:
+    cdef uint32_t number = slab_take(&s.sessions)
+    session_put(s, number, s.fence_next, command)
+    s.fence_next += 1
+    heap_add(s, &s.deadlines, session_at(s, number).deadline, number)
     return number
 
 
-cdef void session_end(State* s, uint32_t number, uint8_t reason) noexcept nogil:
+cdef void session_end(State* s, uint32_t number, uint8_t reason, uint64_t close_hash, bint is_close_remembered) noexcept nogil:
     """Ends the session and all that it holds; its record stays until its Open is forgotten, and so does its entry in the
-    heap. The caller has made sure of room for the events."""
+    heap. The caller has made sure of room for the events, and for a Close that is to be remembered."""
     cdef Session* session = session_at(s, number)
     cdef uint32_t lease = session.first_lease
     cdef uint32_t following
@@ -113,7 +119,7 @@ cdef void session_end(State* s, uint32_t number, uint8_t reason) noexcept nogil:
             lease_end(s, lease, reason)
         slab_give(&s.leases, lease)
         lease = following
-    emit(s, EVENT_SESSION_ENDED, reason, session.fence, 0, -1, -1, 0, 0)
+    emit(s, EVENT_SESSION_ENDED, reason, session.fence, 0, -1, -1, 0, number, close_hash, FLAG_CLOSE if is_close_remembered else 0)
     s.totals.ended[reason] += 1
     s.session_count -= 1
     if session.instance_hash:
@@ -122,14 +128,10 @@ cdef void session_end(State* s, uint32_t number, uint8_t reason) noexcept nogil:
     session.end_reason = reason
     session.deadline = s.now + s.request_window
     queue_add(&s.requests_to_forget, number | SESSION_LINK)
-
-
-cdef void close_remember(State* s, uint32_t number, const Command* command) noexcept nogil:
-    """Of a session that is over: the Close that ended it, in the record itself."""
-    cdef Session* session = session_at(s, number)
-    session.opened = <int64_t>command.lookup[0]
-    session.is_close_remembered = 1
-    s.close_count += 1
+    if is_close_remembered:  # in the record itself
+        session.opened = <int64_t>close_hash
+        session.is_close_remembered = 1
+        s.close_count += 1
 
 
 cdef inline bint is_remembered_close(State* s, uint32_t number, const Command* command) noexcept nogil:

@@ -10,7 +10,8 @@ def _limits():
         "IDENTITY_SIZE_MAX": IDENTITY_SIZE_MAX, "PRODUCT_SIZE_MAX": PRODUCT_SIZE_MAX,
         "REQUEST_ID_SIZE": REQUEST_ID_SIZE, "SESSION_ID_SIZE": SESSION_ID_SIZE, "ITEMS_MAX": ITEMS_MAX,
         "LEASES_OF_SESSION_MAX": LEASES_OF_SESSION_MAX, "PRIORITY_LEVELS": PRIORITY_LEVELS, "BATCH_MAX": BATCH_MAX,
-        "SALT_SIZE_MAX": SALT_SIZE_MAX, "PRODUCTS_MAX": PRODUCTS_MAX, "POOLS_MAX": POOLS_MAX,
+        "SALT_SIZE_MAX": SALT_SIZE_MAX, "UNIT_SIZE_MAX": UNIT_SIZE_MAX, "NOTE_NAME_SIZE_MAX": NOTE_NAME_SIZE_MAX,
+        "NOTE_VALUE_SIZE_MAX": NOTE_VALUE_SIZE_MAX, "NOTES_MAX": NOTES_MAX, "PRODUCTS_MAX": PRODUCTS_MAX, "POOLS_MAX": POOLS_MAX,
         "POOLS_OF_PRODUCT_MAX": POOLS_OF_PRODUCT_MAX, "SOURCES_MAX": SOURCES_MAX,
         "SEATS_OF_SOURCE_MAX": SEATS_OF_SOURCE_MAX, "WEIGHT_MAX": WEIGHT_MAX,
         "SESSIONS_DEFAULT": SESSIONS_DEFAULT, "LEASES_DEFAULT": LEASES_DEFAULT, "CHARGES_DEFAULT": CHARGES_DEFAULT,
@@ -82,6 +83,8 @@ cdef class Ledger:
     cdef LedgerPort entry           # how other compiled modules, and the methods here, reach the state
     cdef list product_names
     cdef list pool_terms
+    cdef dict note_values
+    cdef object site_lock           # orders declarations and notes of several threads
 
     def __cinit__(
         self, *, bytes broker_id, bytes secret, generation, start_ns,
@@ -97,6 +100,8 @@ cdef class Ledger:
             raise ValueError(f"secret has {len(secret)} bytes; it needs 16")
         self.product_names = []
         self.pool_terms = []
+        self.note_values = {}
+        self.site_lock = threading.Lock()
         self.state = <State*>calloc(1, sizeof(State))
         if self.state == NULL:
             raise MemoryError
@@ -125,6 +130,7 @@ cdef class Ledger:
         self.entry.advance = port_advance
         self.entry.read_events = port_read_events
         self.entry.peek_session = port_peek_session
+        self.entry.release_events = port_release_events
         self.entry.product_standing = port_product_standing
 
     cdef _set_times(self, generation, start_ns, ttl_ns, renew_grace_ns, request_window_ns, denial_window_ns, stall_ns):
@@ -204,40 +210,49 @@ cdef class Ledger:
         number = product_find(self.state, <const uint8_t*>PyBytes_AS_STRING(name), len(name))
         if number != NO_PRODUCT:
             return number
+        self._must_run()
         if self.state.product_count >= PRODUCTS_MAX:
             raise ValueError(f"product {product!r} would be one more than the {PRODUCTS_MAX} that a broker can have")
         # The name stands here before a command can resolve to its number.
         self.product_names.append(product)
         cdef const uint8_t* text = <const uint8_t*>PyBytes_AS_STRING(name)
         cdef uint32_t size = len(name)
+        cdef bint has_found_room
         with nogil:
             pthread_mutex_lock(&self.mutex)
-            trail_product(self.state, text, size)
-            number = product_add(self.state, text, size)
+            has_found_room = has_control_room(self.state, EVENT_SIZE + padded(size))
+            if has_found_room:
+                trail_product(self.state, text, size)
+                number = product_add(self.state, text, size)
+                emit_product(self.state, number)
+                unit_end(self.state)
             pthread_mutex_unlock(&self.mutex)
+        if not has_found_room:
+            self.product_names.pop()
+            raise EventsFull
         return number
+
+    cdef _must_run(self):
+        if self.state.phase != PHASE_RUNNING:
+            raise ValueError("what is replayed must be resumed first")
 
     def declare_pool(self, str product, terms, is_emulated):
         """The pool of equal terms, made if need be."""
         cdef Pool pool
+        cdef PoolBody body
         cdef uint32_t number
-        cdef int i
+        cdef bint has_found_room
         for known, (name, known_terms, known_emulated) in enumerate(self.pool_terms):
             if (name, known_terms, known_emulated) == (product, terms, bool(is_emulated)):
                 return known
-        memset(&pool, 0, sizeof(Pool))
-        pool.product = self.declare_product(product)
-        pool.model = int(terms.model)
-        pool.sharing = int(terms.sharing)
-        pool.is_emulated = bool(is_emulated)
-        pool.loss_cause = END_KEY_LOST
-        pool.share_max = <uint32_t>_checked("share_max", terms.share_max, 0, 2**31)
-        pool.weight = <int32_t>_checked("weight", terms.weight, 1, WEIGHT_MAX)
-        pool.linger = _checked("linger_ns", terms.linger_ns, 0, TTL_MAX_NS)
-        pool.min_hold = _checked("min_hold_ns", terms.min_hold_ns, 0, TTL_MAX_NS)
-        pool.grace_edge = NONE
-        for i in range(PRIORITY_LEVELS):
-            pool.levels[i].newest = pool.levels[i].oldest = NONE
+        self._must_run()
+        body.model = int(terms.model)
+        body.sharing = int(terms.sharing)
+        body.is_emulated = bool(is_emulated)
+        body.share_max = <uint32_t>_checked("share_max", terms.share_max, 0, 2**31)
+        body.linger = _checked("linger_ns", terms.linger_ns, 0, TTL_MAX_NS)
+        body.min_hold = _checked("min_hold_ns", terms.min_hold_ns, 0, TTL_MAX_NS)
+        pool_init(&pool, self.declare_product(product), <int32_t>_checked("weight", terms.weight, 1, WEIGHT_MAX), &body)
         if self.state.pool_count >= POOLS_MAX:
             raise ValueError(f"a pool of {product!r} would be one more than the {POOLS_MAX} that a broker can have")
         if self.state.products[pool.product].pool_count >= POOLS_OF_PRODUCT_MAX:
@@ -245,9 +260,16 @@ cdef class Ledger:
         self.pool_terms.append((product, terms, bool(is_emulated)))
         with nogil:
             pthread_mutex_lock(&self.mutex)
-            trail_pool(self.state, &pool)
-            number = pool_add(self.state, &pool)
+            has_found_room = has_control_room(self.state, EVENT_SIZE + sizeof(PoolBody))
+            if has_found_room:
+                trail_pool(self.state, &pool)
+                number = pool_add(self.state, &pool)
+                emit_pool(self.state, number)
+                unit_end(self.state)
             pthread_mutex_unlock(&self.mutex)
+        if not has_found_room:
+            self.pool_terms.pop()
+            raise EventsFull
         return number
 
     cdef uint32_t _pool(self, pool) except? 0xFFFFFFFF:
@@ -298,6 +320,66 @@ cdef class Ledger:
             trail_add(self.state, TRAIL_ADMITTING, 0, wanted, TRAIL_HEAD_SIZE)
             self.state.is_draining = not wanted
             pthread_mutex_unlock(&self.mutex)
+
+    def set_writable(self, int64_t now_ns, is_writable):
+        """Whether the journal can be written. While not, Open and Acquire answer NOT_WRITABLE; all else goes on."""
+        cdef bint wanted = is_writable
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            enter(self.state, now_ns)
+            trail_add(self.state, TRAIL_WRITABLE, 0, wanted, TRAIL_HEAD_SIZE)
+            self.state.is_read_only = not wanted
+            pthread_mutex_unlock(&self.mutex)
+
+    def set_learning(self, int64_t now_ns, int64_t until_ns):
+        """Until then, in ledger time, no new charge is given: LEARNING."""
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            enter(self.state, now_ns)
+            trail_add(self.state, TRAIL_LEARNING, 0, <uint64_t>until_ns, TRAIL_HEAD_SIZE)
+            self.state.learning_until = until_ns - self.state.skipped
+            pthread_mutex_unlock(&self.mutex)
+
+    # --- runs ----------------------------------------------------------------------------------------------------------
+
+    def replay(self, bytes events not None):
+        """Events of a log, or records of a snapshot, in their order, before `resume`."""
+        _replay(self, events)
+
+    def resume(self, int64_t now_ns, int64_t wall_ns):
+        """The run begins with what was replayed."""
+        return _resume(self, now_ns, wall_ns)
+
+    def end_run(self, int64_t now_ns):
+        """A clean stop: RUN_ENDED; the position behind it."""
+        return _write_plain(self, now_ns, EVENT_RUN_ENDED, 0)
+
+    def mark_wall(self, int64_t now_ns, int64_t wall_ns):
+        """Ties ledger time to wall time: WALL_CLOCK; the position behind it."""
+        return _write_plain(self, now_ns, EVENT_WALL_CLOCK, <uint64_t>_checked("wall_ns", wall_ns, 0, 2**62 - 1))
+
+    def note(self, int64_t now_ns, bytes name not None, bytes value not None):
+        """A durable word of the control plane; an empty value forgets it; the position behind it."""
+        return _note(self, now_ns, name, value)
+
+    def notes(self):
+        """All that were noted and not forgotten."""
+        with self.site_lock:
+            return dict(self.note_values)
+
+    def dump(self, uint64_t cursor, size_max):
+        """State records from the cursor on, and the next cursor; 0 begins, and 0 as the next one means the end."""
+        return _dump(self, cursor, <uint64_t>_checked("size_max", size_max, UNIT_SIZE_MAX, EVENT_RING_CEILING))
+
+    @property
+    def position(self):
+        """Behind the last event."""
+        cdef uint64_t position
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            position = self.state.ring.tail
+            pthread_mutex_unlock(&self.mutex)
+        return position
 
     # --- commands ------------------------------------------------------------------------------------------------------
 
@@ -355,6 +437,7 @@ cdef class Ledger:
                 enter(self.state, now_ns)
                 number = session_scan(self.state, fence, &at)
                 is_done = revoke_session(self.state, number, why)
+                unit_end(self.state)
                 pthread_mutex_unlock(&self.mutex)
         return is_done
 
@@ -457,6 +540,7 @@ cdef class Ledger:
             acquired_total=totals.acquired, released_total=totals.released, replayed_total=totals.replayed,
             denied_total=totals.denied, not_found_total=totals.not_found, reused_total=totals.reused,
             invalid_total=totals.invalid, overloaded_total=totals.overloaded, events_full_total=totals.events_full, drained_total=totals.drained,
+            not_writable_total=totals.not_writable,
             event_dropped_total=totals.events_dropped, event_total=sequence, event_size=event_size,
             stall_total=totals.stalls, stalled_ns=stalled,
             ended_totals=tuple([totals.ended[i] for i in range(END_REASON_COUNT)]),
@@ -555,6 +639,9 @@ cdef class Ledger:
         cdef uint8_t* copy = <uint8_t*>malloc(most)
         if copy == NULL:
             raise MemoryError
+        if self.state.ring.is_released:
+            free(copy)
+            raise RuntimeError("a journal reads these events: read them with a position of your own (read_events)")
         with nogil:
             pthread_mutex_lock(&self.mutex)
             first = ring_next_sequence(&self.state.ring)
@@ -618,7 +705,7 @@ cdef class Ledger:
                     size += part
                     turn += 1
         try:
-            return self._settings(first == 0) + PyBytes_FromStringAndSize(<char*>copy, size)
+            return self._settings(first == 0 and not s.is_recovered) + PyBytes_FromStringAndSize(<char*>copy, size)
         finally:
             free(copy)
 

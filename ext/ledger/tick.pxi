@@ -14,6 +14,7 @@ cdef void enter(State* s, int64_t now) noexcept nogil:
         s.raw = now
         s.now = now - s.skipped
         trail_add(s, TRAIL_TIME, 0, <uint64_t>now, TRAIL_HEAD_SIZE)
+    USHER_ASSERT(s.phase == PHASE_RUNNING)
     sources_pass(s)
 
 
@@ -67,7 +68,8 @@ cdef void advance_sessions(State* s, Progress* progress) noexcept nogil:
             continue
         number = s.deadlines.numbers[0]
         if begin_item(s, progress, session_end_size(s, number)):
-            session_end(s, number, END_EXPIRED)
+            session_end(s, number, END_EXPIRED, 0, False)
+            unit_end(s)
 
 
 cdef void advance_lingers(State* s, Progress* progress) noexcept nogil:
@@ -77,6 +79,7 @@ cdef void advance_lingers(State* s, Progress* progress) noexcept nogil:
             number = s.lingers.numbers[0]
             charge_stop_lingering(s, number)
             charge_free(s, number, END_NONE)
+            unit_end(s)
 
 
 cdef void advance_denials(State* s, Progress* progress) noexcept nogil:
@@ -89,6 +92,7 @@ cdef void advance_denials(State* s, Progress* progress) noexcept nogil:
         if not may_go_on(progress) or not begin_item(s, progress, EVENT_SIZE):
             return
         flush_denials(s, bucket, <int32_t>i if i < s.product_count else -1)
+        unit_end(s)
 
 
 cdef void forced_end(State* s, Pool* pool) noexcept nogil:
@@ -109,10 +113,14 @@ cdef void forced_end(State* s, Pool* pool) noexcept nogil:
 
 
 cdef void advance_pool(State* s, Pool* pool, Progress* progress) noexcept nogil:
-    """First forced ends, while more is charged than keys and key grace cover; then the set moves toward the deficit."""
+    """First forced ends, while more is charged than keys and key grace cover; then the set moves toward the deficit. Nothing while the
+    keys are still being tried: what was recovered is given up when it is known that they are gone."""
+    if pool.is_starting:
+        return
     while may_go_on(progress) and pool.used > pool.capacity + pool.grace_seats:
         if begin_item(s, progress, EVENT_SIZE * 3):
             forced_end(s, pool)
+            unit_end(s)
     while may_go_on(progress) and pool.grace_count != grace_target(pool):
         if not begin_item(s, progress, EVENT_SIZE * 3):
             return
@@ -120,6 +128,13 @@ cdef void advance_pool(State* s, Pool* pool, Progress* progress) noexcept nogil:
             grace_grow(s, pool)
         else:
             grace_shrink(s, pool)
+        unit_end(s)
+
+
+cdef bint is_pool_due(const Pool* pool) noexcept nogil:
+    return not pool.is_starting and (
+        pool.grace_count != grace_target(pool) or pool.used > pool.capacity + pool.grace_seats
+    )
 
 
 cdef bint advance(State* s) noexcept nogil:
@@ -160,7 +175,7 @@ cdef int64_t next_due(State* s) noexcept nogil:
     cdef int64_t due = denials_due(s)
     cdef uint32_t i
     for i in range(s.pool_count):
-        if s.pools[i].grace_count != grace_target(&s.pools[i]) or s.pools[i].used > s.pools[i].capacity + s.pools[i].grace_seats:
+        if is_pool_due(&s.pools[i]):
             return s.raw
     due = min(due, queue_due(s, &s.requests_to_forget))
     due = min(due, queue_due(s, &s.denials_to_forget))

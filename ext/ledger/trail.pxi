@@ -31,7 +31,10 @@ cdef enum:  # TrailKind; 1 to 5 are the verbs
     TRAIL_LOSE = 12                 # number: source; status: cause; value: grace until
     TRAIL_ADMITTING = 13            # value: 0 or 1
     TRAIL_REVOKE = 14               # status: reason; value: fence
-    TRAIL_DRAIN = 15                # value: bytes of events
+    TRAIL_DRAIN = 15                # value: bytes of events, drained or released by a journal
+    TRAIL_WRITABLE = 16             # value: 0 or 1
+    TRAIL_LEARNING = 17             # value: until then, raw
+    TRAIL_CONTROL = 18              # number: kind of an event of the control plane; value: its bytes
 
 cdef struct TrailHead:
     uint8_t kind

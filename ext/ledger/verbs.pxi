@@ -66,6 +66,14 @@ cdef bint refuse_overloaded(State* s, Outcome* outcome, uint8_t bound) noexcept 
     return True
 
 
+cdef bint refuse_not_writable(State* s, Outcome* outcome) noexcept nogil:
+    if not s.is_read_only:
+        return False
+    outcome.status = STATUS_NOT_WRITABLE
+    s.totals.not_writable += 1
+    return True
+
+
 cdef inline void mark_replayed(State* s, Outcome* outcome) noexcept nogil:
     outcome.is_replayed = 1
     s.totals.replayed += 1
@@ -147,7 +155,7 @@ cdef void grant(State* s, const Command* command, Decision* decision, Workspace*
     emit_opened(s, decision.fence, number, command)
     items_take(s, command, decision, number, space, outcome)
     if decision.old != NONE:
-        session_end(s, decision.old, END_SUPERSEDED)
+        session_end(s, decision.old, END_SUPERSEDED, 0, False)
     outcome.status = STATUS_GRANTED
     outcome.fence = decision.fence
     outcome.place = number
@@ -181,7 +189,7 @@ cdef void verb_open(State* s, const Command* command, Workspace* space, Outcome*
         outcome.status = STATUS_DRAINING
         s.totals.drained += 1
         return
-    if refuse_overloaded(s, outcome, open_bound(s, command)):
+    if refuse_not_writable(s, outcome) or refuse_overloaded(s, outcome, open_bound(s, command)):
         return
     old = session_of_instance(s, command)
     size = opened_size(command.text_size) + EVENT_SIZE * (2 * command.item_count + 2)
@@ -202,19 +210,36 @@ cdef void verb_open(State* s, const Command* command, Workspace* space, Outcome*
 
 # --- renew ----------------------------------------------------------------------------------------------------------------
 
-cdef void report_changes(State* s, Session* session, uint32_t version, Workspace* space, Outcome* outcome) noexcept nogil:
-    """What the holder does not know yet; ends that it has acknowledged are forgotten."""
+cdef uint32_t drop_acknowledged(State* s, Session* session, uint32_t version) noexcept nogil:
+    """Ended leases of which the holder has heard; how many."""
     cdef uint32_t number = session.first_lease
+    cdef uint32_t count = 0
     cdef uint32_t following
+    while number != NONE:
+        following = lease_at(s, number).next_of_session
+        if lease_at(s, number).state == LEASE_ENDED and lease_at(s, number).changed_version <= version:
+            lease_drop(s, number)
+            count += 1
+        number = following
+    return count
+
+
+cdef void report_changes(State* s, uint32_t place, uint32_t version, Workspace* space, Outcome* outcome) noexcept nogil:
+    """What the holder does not know yet. Ends that it has acknowledged are forgotten, if there is room for the event that says so."""
+    cdef Session* session = session_at(s, place)
+    cdef uint32_t number
     cdef Lease* lease
+    if session.ended_count and has_room(s, EVENT_SIZE) and drop_acknowledged(s, session, version):
+        emit(s, EVENT_LEASES_ACKNOWLEDGED, END_NONE, session.fence, 0, -1, -1, 0, place, version, 0)
+    number = session.first_lease
     while number != NONE:
         lease = lease_at(s, number)
-        following = lease.next_of_session
-        if lease.state == LEASE_ENDED and lease.changed_version <= version:
-            lease_drop(s, number)
-        elif lease.state == LEASE_ENDED or is_in_grace(s, &s.pools[lease.pool], charge_at(s, lease.charge)):
+        if lease.state == LEASE_ENDED:
+            if lease.changed_version > version:
+                lease_view(s, number, answer_lease(space, outcome))
+        elif is_in_grace(s, &s.pools[lease.pool], charge_at(s, lease.charge)):
             lease_view(s, number, answer_lease(space, outcome))
-        number = following
+        number = lease.next_of_session
 
 
 cdef void verb_renew(State* s, const Command* command, Workspace* space, Outcome* outcome) noexcept nogil:
@@ -227,7 +252,7 @@ cdef void verb_renew(State* s, const Command* command, Workspace* space, Outcome
     session = session_at(s, number)
     session.deadline = s.now + <int64_t>session.ttl_ms * NS_PER_MS + s.renew_grace
     if session.ended_count or s.grace_total:
-        report_changes(s, session, <uint32_t>min(command.change_version, <uint64_t>session.change_version), space, outcome)
+        report_changes(s, number, <uint32_t>min(command.change_version, <uint64_t>session.change_version), space, outcome)
     outcome.status = STATUS_RENEWED
     outcome.fence = session.fence
     outcome.ttl = <int64_t>session.ttl_ms * NS_PER_MS
@@ -300,9 +325,9 @@ cdef void verb_acquire(State* s, const Command* command, Workspace* space, Outco
         replay_acquire(s, command, request, number, space, outcome)
         return
     session = session_at(s, number)
-    if refuse_overloaded(s, outcome, acquire_bound(s, command, session)):
+    if refuse_not_writable(s, outcome) or refuse_overloaded(s, outcome, acquire_bound(s, command, session)):
         return
-    if not has_room(s, EVENT_SIZE * (2 * command.item_count + 2)):
+    if not has_room(s, EVENT_SIZE * (2 * command.item_count + 2) + REQUEST_EVENT_SIZE):
         refuse_events_full(s, outcome)
         return
     decision_begin(&decision, session.fence, number, NONE, session.priority, s.texts.base + session.text, s.texts.base + session.text + TEXT_HEADER)
@@ -312,7 +337,8 @@ cdef void verb_acquire(State* s, const Command* command, Workspace* space, Outco
         return
     drop_ended(s, number, command, &decision)
     items_take(s, command, &decision, number, space, outcome)
-    request_remember(s, command, REQUEST_ACQUIRED, session.fence)
+    request = request_remember(s, command, REQUEST_ACQUIRED, session.fence)
+    emit_request(s, request_at(s, request), number)
     outcome.status = STATUS_ACQUIRED
     outcome.fence = session.fence
     outcome.change_version = session.change_version
@@ -346,14 +372,16 @@ cdef void verb_release(State* s, const Command* command, Outcome* outcome) noexc
     if not can_remember(s):
         refuse_overloaded(s, outcome, BOUND_REMEMBERED_REQUESTS)
         return
-    if not has_room(s, EVENT_SIZE * 3):
+    if not has_room(s, EVENT_SIZE * 3 + REQUEST_EVENT_SIZE):
         refuse_events_full(s, outcome)
         return
     lease = active_lease(s, number, command.products[0])
     if lease != NONE:
         lease_end(s, lease, END_CLOSED)
         lease_drop(s, lease)
-    request_at(s, request_remember(s, command, REQUEST_RELEASED, session_at(s, number).fence)).was_held = lease != NONE
+    request = request_remember(s, command, REQUEST_RELEASED, session_at(s, number).fence)
+    request_at(s, request).was_held = lease != NONE
+    emit_request(s, request_at(s, request), number)
     answer_released(s, session_at(s, number), lease != NONE, outcome)
     s.totals.released += 1
 
@@ -380,9 +408,7 @@ cdef void verb_close(State* s, const Command* command, Outcome* outcome) noexcep
     elif not has_room(s, session_end_size(s, number)):
         refuse_events_full(s, outcome)
     else:
-        session_end(s, number, END_CLOSED)
-        if can_remember_grant(s):
-            close_remember(s, number, command)
+        session_end(s, number, END_CLOSED, command.lookup[0], can_remember_grant(s))
         answer_closed(command, END_CLOSED, outcome)
 
 
@@ -401,7 +427,7 @@ cdef bint revoke_session(State* s, uint32_t place, uint8_t reason) noexcept nogi
         s.totals.events_full += 1
     if number == NONE or is_full:
         return False
-    session_end(s, number, reason)
+    session_end(s, number, reason, 0, False)
     return True
 
 
@@ -419,4 +445,5 @@ cdef inline void execute_one(State* s, const Command* command, Workspace* space,
     else:
         USHER_ASSERT(command.verb == VERB_RELEASE)
         verb_release(s, command, outcome)
+    unit_end(s)
     trail_answered(head, outcome)

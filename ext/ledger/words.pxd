@@ -24,6 +24,7 @@ cdef enum:  # DenialReason
     DENIAL_NO_CAPACITY = 4
     DENIAL_UNKNOWN_PRODUCT = 5
     DENIAL_WAITING_UNSUPPORTED = 8
+    DENIAL_LEARNING = 15
     DENIAL_REASON_COUNT = 16
 
 cdef enum:  # LeaseState
@@ -53,6 +54,7 @@ cdef enum:  # Status
     STATUS_OVERLOADED = 11
     STATUS_EVENTS_FULL = 12
     STATUS_DRAINING = 13
+    STATUS_NOT_WRITABLE = 14
 
 cdef enum:  # InvalidField
     INVALID_NONE = 0
@@ -87,3 +89,21 @@ cdef enum:  # EventKind
     EVENT_CHARGE_FREED = 9
     EVENT_CHARGE_LINGERS = 10
     EVENT_CHARGE_MOVED = 11
+    EVENT_REQUEST_DONE = 12
+    EVENT_PRODUCT_DECLARED = 13
+    EVENT_POOL_DECLARED = 14
+    EVENT_NOTE = 15
+    EVENT_WALL_CLOCK = 16
+    EVENT_RUN_STARTED = 17
+    EVENT_RUN_ENDED = 18
+    EVENT_LEASES_ACKNOWLEDGED = 19
+
+cdef enum:  # StateKind: records of a snapshot, in the same stream
+    STATE_BEGIN = 64
+    STATE_SESSION = 65
+    STATE_CHARGE = 66
+    STATE_LEASES = 67
+    STATE_ROOMY = 68
+    STATE_OVER = 69
+    STATE_REQUEST = 70
+    STATE_END = 71

@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from broker.model.commands import Command, CommandDump, CommandKind, decode_commands
-from broker.model.words import Status
+from broker.model.words import EventKind, Status
 from tests.model.ledger_model import LedgerModel, session_id_of
 
 VERBS = frozenset((CommandKind.OPEN, CommandKind.RENEW, CommandKind.ACQUIRE, CommandKind.RELEASE, CommandKind.CLOSE))
@@ -100,6 +100,12 @@ class Replay:
                 model.revoke(now_ns, command.fence, command.reason)
             case CommandKind.DRAIN:
                 model.drain(command.size)
+            case CommandKind.WRITABLE:
+                model.set_writable(now_ns, command.is_on)
+            case CommandKind.LEARNING:
+                model.set_learning(now_ns, command.until_ns)
+            case CommandKind.CONTROL:
+                model.log.add(EventKind(command.number), size=command.size)
 
 
 def shown(command: Command) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from broker.model.answers import Answer
-from broker.model.events import Event, decode_events
+from broker.model.events import Event, EventsFull, decode_events
 from broker.model.words import Status
 from tests.ledger.operations import Operation, Settings
 from tests.model.ledger_model import LedgerModel, session_id_of
@@ -186,7 +186,11 @@ def _on_fence(ledger: Any, operation: Operation, _session_id: bytes, fence: int)
 
 
 def _declare(ledger: Any, operation: Operation, _session_id: bytes, _fence: int) -> Any:
-    return ledger.declare_pool(**operation.arguments)
+    """Its number; -1: no room for the event, not even in the reserve."""
+    try:
+        return ledger.declare_pool(**operation.arguments)
+    except EventsFull:
+        return -1
 
 
 _CALLERS: dict[str, _Caller] = {

@@ -32,6 +32,7 @@ class Port(ctypes.Structure):
         ("advance", ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(ctypes.c_uint64))),
         ("read_events", ctypes.c_void_p),
         ("peek_session", ctypes.c_void_p),
+        ("release_events", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)),
         ("product_standing", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32, ctypes.c_void_p)),
     )
 
@@ -62,7 +63,7 @@ def test_who_keeps_the_port_keeps_the_ledger() -> None:
     del scene
     gc.collect()
     port, position = port_of(capsule), ctypes.c_uint64(0)
-    assert port.version == 2
+    assert port.version == 3
     assert port.state_size > 1000
     assert port.advance(ctypes.addressof(port), later_ns, ctypes.byref(position)) > later_ns
     assert position.value > opened

@@ -10,7 +10,7 @@ from __future__ import annotations
 from broker.model.terms import PoolTerms
 from broker.model.words import EndReason, EventKind
 from tests.model.clock import Clock
-from tests.model.event_log import EventLog
+from tests.model.event_log import POOL_SIZE, EventLog, text_size
 from tests.model.records import DenialCount, Pool, Product, Source, SourceState
 
 UNKNOWN_PRODUCT = -1
@@ -31,8 +31,11 @@ class Capacity:
     def declare_product(self, name: str) -> int:
         known = self.find_product(name)
         if known is None:
+            name_size = len(name.encode())
+            self._log.need_control(text_size(name_size))
             known = Product(len(self.products), name, DenialCount(len(self.products)))
             self.products.append(known)
+            self._log.add(EventKind.PRODUCT_DECLARED, product=known.index, seats=name_size, size=text_size(name_size))
         return known.index
 
     def declare_pool(self, name: str, terms: PoolTerms, is_emulated: bool) -> int:
@@ -40,8 +43,11 @@ class Capacity:
         for pool in self.pools_of(product):
             if pool.terms == terms and pool.is_emulated == is_emulated:
                 return pool.number
-        self.pools.append(Pool(len(self.pools), product, terms, is_emulated))
-        return self.pools[-1].number
+        self._log.need_control(POOL_SIZE)
+        pool = Pool(len(self.pools), product, terms, is_emulated)
+        self.pools.append(pool)
+        self._log.add(EventKind.POOL_DECLARED, pool=pool, seats=terms.weight, size=POOL_SIZE)
+        return pool.number
 
     def find_product(self, name: str) -> Product | None:
         for product in self.products:

@@ -65,6 +65,8 @@ class Charges:
         self._capacity = capacity
         self._generation = generation
         self._fence_count = 0
+        self.learning_until_ns = 0
+        """Ledger time; until then nothing new is charged."""
 
     def next_fence(self) -> int:
         """The number that orders sessions and charges alike."""
@@ -97,9 +99,12 @@ class Charges:
             if roomy := _roomy(pool, session.group(pool.terms.sharing)):
                 return Join(roomy[-1])
         for pool in pools:
-            if self._has_free_seats(pool):
+            if self._has_free_seats(pool) and not self._is_learning():
                 return New(pool)
         return self._why_denied(product, pools)
+
+    def _is_learning(self) -> bool:
+        return self._clock.ledger_ns < self.learning_until_ns
 
     def _has_free_seats(self, pool: Pool) -> bool:
         free = self._capacity.seats(pool) - pool.in_use
@@ -113,11 +118,14 @@ class Charges:
             reason = DenialReason.KEYS_STARTING
         elif deficit > 0:
             reason = DenialReason.DEFICIT
+        elif self._is_learning() and any(self._has_free_seats(pool) for pool in pools):
+            rest_ns = self.learning_until_ns - self._clock.ledger_ns
+            return _denial(DenialReason.LEARNING, product.name, capacity, in_use, deficit, rest_ns)
         elif capacity == 0:
             reason = DenialReason.NO_CAPACITY
         else:
             reason = DenialReason.NO_FREE_SEATS
-        return _denial(reason, product.name, capacity, in_use, deficit)
+        return _denial(reason, product.name, capacity, in_use, deficit, RETRY_AFTER_NS.get(reason, 0))
 
     # --- giving --------------------------------------------------------------------------------------------
     def give(self, session: Session, decision: Hold | Move | Join | New) -> LeaseView:
@@ -236,8 +244,8 @@ class Charges:
 
     # --- losses of capacity, in steps ----------------------------------------------------------------------
     def is_over(self, pool: Pool) -> bool:
-        """Whether more is in use than key grace covers."""
-        return pool.in_use > self._capacity.seats(pool) + self._capacity.grace_seats(pool)
+        """Whether more is in use than key grace covers, and it is known that it is."""
+        return not pool.is_starting and pool.in_use > self._capacity.seats(pool) + self._capacity.grace_seats(pool)
 
     def force_one(self, pool: Pool) -> None:
         """Ends one lease, or frees one lingering charge, of the lowest and newest; the session lives on."""
@@ -251,7 +259,7 @@ class Charges:
         self.end(lease, pool.loss_cause)
 
     def is_unsettled(self, pool: Pool) -> bool:
-        return len(pool.key_grace) != self._key_grace_target(pool)
+        return not pool.is_starting and len(pool.key_grace) != self._key_grace_target(pool)
 
     def settle_one(self, pool: Pool) -> None:
         """Moves the key-grace set one charge toward its target."""
@@ -281,6 +289,5 @@ def _roomy(pool: Pool, group: Hashable) -> list[Charge]:
     return pool.roomy.setdefault(group, [])
 
 
-def _denial(reason: DenialReason, name: str, capacity: int, in_use: int, deficit: int) -> DenialView:
-    retry_after_ns = RETRY_AFTER_NS.get(reason, 0)
+def _denial(reason: DenialReason, name: str, capacity: int, in_use: int, deficit: int, retry_after_ns: int = 0) -> DenialView:
     return DenialView(reason, name, capacity, in_use, 0, 0, deficit, 0, retry_after_ns)

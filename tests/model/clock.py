@@ -15,6 +15,8 @@ class Clock:
         self.stall_ns = stall_ns
         self.stalled_ns = 0
         self.stall_total = 0
+        self.between_runs_ns = 0
+        """How much further raw time is than ledger time because of what lay between two runs; it may be less after a reboot."""
 
     def update(self, now_ns: int) -> None:
         step_ns = max(0, now_ns - self.raw_ns)
@@ -24,5 +26,15 @@ class Clock:
         self.raw_ns += step_ns
 
     @property
+    def skipped_ns(self) -> int:
+        return self.stalled_ns + self.between_runs_ns
+
+    @property
     def ledger_ns(self) -> int:
-        return self.raw_ns - self.stalled_ns
+        return self.raw_ns - self.skipped_ns
+
+    def restart(self, now_ns: int, ledger_ns: int) -> None:
+        """A new run: ledger time goes on from here."""
+        self.raw_ns = now_ns
+        self.stalled_ns = self.stall_total = 0
+        self.between_runs_ns = now_ns - ledger_ns

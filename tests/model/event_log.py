@@ -7,13 +7,15 @@ its oldest events are dropped.
 
 from __future__ import annotations
 
-from broker.model.events import HEADER_SIZE, Event
+from broker.model.events import HEADER_SIZE, Event, EventsFull
 from broker.model.words import DenialReason, EndReason, EventKind
 from tests.model.clock import Clock
 from tests.model.records import Charge, Holder, Pool
 
 RESERVE_SIZE = 65536
 OPENED_FIXED_SIZE = HEADER_SIZE + 40
+REQUEST_SIZE = HEADER_SIZE + 32
+POOL_SIZE = HEADER_SIZE + 24
 
 
 class NoEventRoom(Exception):
@@ -23,6 +25,11 @@ class NoEventRoom(Exception):
 def opened_size(holder: Holder) -> int:
     """Of a SESSION_OPENED: header, 40 bytes, the texts, rounded up to 8."""
     return (OPENED_FIXED_SIZE + sum(len(text) for text in holder) + 7) // 8 * 8
+
+
+def text_size(size: int) -> int:
+    """Of an event with so many bytes of text behind its header."""
+    return HEADER_SIZE + (size + 7) // 8 * 8
 
 
 class EventLog:
@@ -37,6 +44,8 @@ class EventLog:
         self.size = 0
         self.total = 0
         self.dropped_total = 0
+        self.last_ns = clock.ledger_ns
+        """Of the newest event."""
 
     def has_room(self, size: int) -> bool:
         """Beside the reserve. What tells nothing needs no room, even where the reserve is in use."""
@@ -45,6 +54,11 @@ class EventLog:
     def need(self, size: int) -> None:
         if not self.has_room(size):
             raise NoEventRoom
+
+    def need_control(self, size: int) -> None:
+        """For what the control plane writes and is told about: the reserve will do."""
+        if not self._is_lossy and self.size + size > self._ring_size:
+            raise EventsFull
 
     def add(
         self,
@@ -58,8 +72,9 @@ class EventLog:
         seats: int = 0,
         deficit: int = 0,
         holder: Holder | None = None,
+        size: int = HEADER_SIZE,
     ) -> None:
-        size = HEADER_SIZE if holder is None else opened_size(holder)
+        size = size if holder is None else opened_size(holder)
         while self._is_lossy and self.size + size > self._ring_size:
             self.dropped_total += 1
             self.size -= self._sizes.pop(0)
@@ -68,6 +83,7 @@ class EventLog:
             self.dropped_total += 1
             return
         self.total += 1
+        self.last_ns = self._clock.ledger_ns
         self.size += size
         self._sizes.append(size)
         self.events.append(

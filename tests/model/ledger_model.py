@@ -22,7 +22,7 @@ from tests.model.capacity import Capacity
 from tests.model.charges import SECOND_NS, Charges, Decision
 from tests.model.clock import Clock
 from tests.model.denial_counts import DenialCounts
-from tests.model.event_log import EventLog, NoEventRoom, opened_size
+from tests.model.event_log import REQUEST_SIZE, EventLog, NoEventRoom, opened_size, text_size
 from tests.model.memory import Memory
 from tests.model.records import Holder, Remembered, Session, SourceState
 
@@ -47,6 +47,7 @@ _TOTALS = {
     Status.OVERLOADED: "overloaded_total",
     Status.EVENTS_FULL: "events_full_total",
     Status.DRAINING: "drained_total",
+    Status.NOT_WRITABLE: "not_writable_total",
 }
 
 
@@ -103,6 +104,9 @@ class LedgerModel:
         self.totals = dict.fromkeys([*_TOTALS.values(), "replayed_total"], 0)
         self.ended_totals = [0] * 13
         self._is_admitting = True
+        self._is_writable = True
+        self.notes: dict[bytes, bytes] = {}
+        self.wall_max_ns = 0
 
     # --- the control plane -----------------------------------------------------------------------------------
     def declare_product(self, product: str) -> int:
@@ -119,6 +123,35 @@ class LedgerModel:
         """Whether new sessions are let in; repeated Opens are answered in any case."""
         self.pass_time(now_ns)
         self._is_admitting = is_admitting
+
+    def set_writable(self, now_ns: int, is_writable: bool) -> None:
+        """Whether the journal can be written; while not, nothing new is given."""
+        self.pass_time(now_ns)
+        self._is_writable = is_writable
+
+    def set_learning(self, now_ns: int, until_ns: int) -> None:
+        """Until then, in ledger time, nothing new is charged."""
+        self.pass_time(now_ns)
+        self.charges.learning_until_ns = until_ns - self.clock.skipped_ns
+
+    def note(self, now_ns: int, name: bytes, value: bytes) -> None:
+        self.pass_time(now_ns)
+        size = text_size(len(name) + len(value))
+        self.log.need_control(size)
+        self.log.add(EventKind.NOTE, seats=len(name), deficit=len(value), size=size)
+        self.notes.pop(name, None)
+        self.notes |= {name: value} if value else {}
+
+    def mark_wall(self, now_ns: int, wall_ns: int) -> None:
+        self.pass_time(now_ns)
+        self.log.need_control(HEADER_SIZE)
+        self.log.add(EventKind.WALL_CLOCK)
+        self.wall_max_ns = max(self.wall_max_ns, wall_ns)
+
+    def end_run(self, now_ns: int) -> None:
+        self.pass_time(now_ns)
+        self.log.need_control(HEADER_SIZE)
+        self.log.add(EventKind.RUN_ENDED)
 
     def prove_source(
         self, now_ns: int, source: int, pool: int, seats: int, proven_until_ns: int, grace_until_ns: int
@@ -205,6 +238,8 @@ class LedgerModel:
             return self._replay(known, asked)
         if not self._is_admitting:
             return Answer(Status.DRAINING)
+        if not self._is_writable:
+            return Answer(Status.NOT_WRITABLE)
         bound = self._full_bound(is_open=True, item_count=len(products))
         if bound is not Bound.NONE:
             return Answer(Status.OVERLOADED, detail=bound)
@@ -290,13 +325,11 @@ class LedgerModel:
             return self._not_found(fence)
         self._start_ttl(session)
         heard_version = min(change_version, session.change_version)
-        session.leases = [
-            lease for lease in session.leases if lease.is_active or lease.changed_version > heard_version
-        ]
+        self._acknowledge(session, heard_version)
         changed = [
             self.charges.view(lease)
             for lease in session.leases
-            if not lease.is_active or lease.charge in lease.pool.key_grace
+            if (lease.charge in lease.pool.key_grace if lease.is_active else lease.changed_version > heard_version)
         ]
         return Answer(
             Status.RENEWED,
@@ -305,6 +338,13 @@ class LedgerModel:
             change_version=session.change_version,
             leases=tuple(changed),
         )
+
+    def _acknowledge(self, session: Session, heard_version: int) -> None:
+        """Ends of which the holder has heard are forgotten, if there is room to say so."""
+        kept = [lease for lease in session.leases if lease.is_active or lease.changed_version > heard_version]
+        if len(kept) < len(session.leases) and self.log.has_room(HEADER_SIZE):
+            session.leases = kept
+            self.log.add(EventKind.LEASES_ACKNOWLEDGED, fence=session.fence)
 
     def _acquire(self, asked: Remembered, fence: int, products: Items) -> Answer:
         session = self._live_session(fence)
@@ -315,12 +355,14 @@ class LedgerModel:
         known = self.memory.find(asked.name)
         if known is not None:
             return self._replay(known, asked)
+        if not self._is_writable:
+            return Answer(Status.NOT_WRITABLE)
         bound = self._full_bound(is_open=False, item_count=len(products))
         if bound is Bound.NONE and len(session.leases) + len(products) > LEASE_COUNT_OF_SESSION_MAX:
             bound = Bound.LEASES_OF_SESSION
         if bound is not Bound.NONE:
             return Answer(Status.OVERLOADED, detail=bound)
-        self.log.need(HEADER_SIZE * (2 * len(products) + 2))
+        self.log.need(HEADER_SIZE * (2 * len(products) + 2) + REQUEST_SIZE)
         decisions = [self.charges.decide(name, session, None) for name, _ in products]
         denial = _first_denial(decisions, products)
         if denial is not None:
@@ -339,6 +381,7 @@ class LedgerModel:
         asked.session = session
         asked.product_names = tuple(name for name, _ in products)
         self.memory.remember(asked)
+        self.log.add(EventKind.REQUEST_DONE, fence=session.fence, size=REQUEST_SIZE)
         return Answer(
             Status.ACQUIRED,
             fence=session.fence,
@@ -356,7 +399,7 @@ class LedgerModel:
             return self._replay(known, asked)
         if not self.memory.has_room():
             return Answer(Status.OVERLOADED, detail=Bound.REMEMBERED_REQUESTS)
-        self.log.need(HEADER_SIZE * 3)
+        self.log.need(HEADER_SIZE * 3 + REQUEST_SIZE)
         product = self.capacity.find_product(name)
         lease = None if product is None else session.lease_of(product)
         if lease is not None:
@@ -365,6 +408,7 @@ class LedgerModel:
         asked.session = session
         asked.detail = 0 if lease is None else 1
         self.memory.remember(asked)
+        self.log.add(EventKind.REQUEST_DONE, fence=fence, seats=asked.detail, size=REQUEST_SIZE)
         version = session.change_version
         return Answer(Status.RELEASED, fence=fence, change_version=version, detail=asked.detail)
 
