@@ -38,7 +38,7 @@ def retire(connection: apsw.Connection, retention: Retention, now_ns: int) -> It
     beyond = connection.execute("SELECT position FROM events ORDER BY position DESC LIMIT 1 OFFSET ?", (retention.events_max - 1,)).get
     yield from _slices(connection, "events", "position", "position < ?", (max(event_limit, beyond or 0),))
     yield from _sessions(connection, retention, now_ns)
-    oldest_ns = now_ns - retention.days * DAY_NS
+    oldest_ns = (now_ns - retention.days * DAY_NS) // MINUTE_NS * MINUTE_NS
     oldest_position = _position_at(connection, oldest_ns)
     for table in ("usage", "counts"):
         yield _delete(connection, f"DELETE FROM {table} WHERE minute < ?", (oldest_ns // MINUTE_NS,))

@@ -94,7 +94,7 @@ def open_to_write(path: Path, broker_id: bytes) -> apsw.Connection:
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "normal")
         connection.wal_autocheckpoint(CHECKPOINT_PAGES)
-        if not connection.pragma("application_id"):
+        if not connection.pragma("application_id") and not connection.execute("SELECT count(*) FROM sqlite_schema").get:
             _make(connection, broker_id)
         _judge(connection, broker_id)
     except apsw.Error as error:

@@ -74,6 +74,7 @@ class HistoryWriter:
         *,
         retention: Retention | None = None,
         interval_s: float = INTERVAL_S,
+        retry_s: float = RETRY_S,
         is_paced: bool = True,
     ) -> None:
         self._log_directory = log_directory
@@ -82,6 +83,7 @@ class HistoryWriter:
         self._committed = committed
         self._retention = retention or Retention()
         self._interval_s = interval_s
+        self._retry_s = retry_s
         self._is_paced = is_paced
         self._thread = threading.Thread(target=self._run, name="history")
         self._stopping = threading.Event()
@@ -131,7 +133,7 @@ class HistoryWriter:
             except Exception:
                 log.exception("the history's writer failed; the broker goes on without it, please report this")
                 self._fail("a bug of usher: see the log")
-            self._stopping.wait(RETRY_S if self._failure else 0)
+            self._stopping.wait(self._retry_s if self._failure else 0)
 
     def _fail(self, reason: str) -> None:
         if reason != self._failure:
