@@ -122,7 +122,7 @@ def decide(
     return Decision(
         (*early, *proofs, *late, *removals),
         set_aside,
-        _next_instant(now_ns, standings, given),
+        _next_instant(now_ns, standings, given, losses),
         _next_period(now_unix_s, accepted.values()),
     )
 
@@ -228,10 +228,13 @@ def _series(licence: Licence) -> tuple[str, LicenceTerms, bool, str]:
     return licence.product, licence.terms, licence.is_test, licence.vendor
 
 
-def _next_instant(now_ns: int, standings: Mapping[str, KeyStanding], given: Mapping[str, Given]) -> int:
+def _next_instant(
+    now_ns: int, standings: Mapping[str, KeyStanding], given: Mapping[str, Given], losses: Iterable[LoseSource]
+) -> int:
     proofs = (one.proven_until_ns for one in standings.values() if one.proven_until_ns > now_ns)
     graces = (one.grace_until_ns for one in given.values() if one.is_lost and one.grace_until_ns > now_ns)
-    return min((*proofs, *graces), default=_NEVER)
+    begun = (one.grace_until_ns for one in losses if one.grace_until_ns > now_ns)
+    return min((*proofs, *graces, *begun), default=_NEVER)
 
 
 def _next_period(now_unix_s: int, licences: Iterable[Licence]) -> int:

@@ -331,8 +331,11 @@ class KeyringCore:
         return named + [one.record for one in self._attachments.values() if not one.record.thumbprint]
 
     def unsettled_count(self) -> int:
-        """Attachments that have neither been proven nor failed yet."""
-        return sum(not one.is_settled for one in self._attachments.values())
+        """Attachments that have neither been proven nor failed yet, and will be: a key that an admin has disabled is not asked."""
+        return sum(
+            not (one.is_settled or (one.is_open and one.record.state in IDLE_STATES))
+            for one in self._attachments.values()
+        )
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -186,15 +186,20 @@ def run(
     running: list[Keyring] = []
 
     def start(
-        settings: KeyringSettings = SETTINGS, bus: KeyBus | None = None, trust: TrustFile | None = None
+        settings: KeyringSettings = SETTINGS,
+        bus: KeyBus | None = None,
+        trust: TrustFile | None = None,
+        into: RecordingSink | None = None,
+        **points: Any,
     ) -> Keyring:
         keyring = Keyring(
             buses=[bus or emulated_bus(fleet, waits=Waits(answer_wait_ms=300, command_wait_ms=1_000))],
             folder=folder,
             trust=trust or vendor.trust,
-            sink=sink,
+            sink=into or sink,
             settings=settings,
             surroundings=Surroundings(wall_unix_s=wall),
+            **points,
         )
         running.append(keyring)
         keyring.start()

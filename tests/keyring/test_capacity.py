@@ -174,6 +174,16 @@ def test_a_decision_says_how_long_it_stands() -> None:
     assert (decision.stands_until_ns, decision.stands_until_unix_s) == (90 * S, NOW_UNIX_S + 20)
 
 
+def test_a_decision_that_loses_a_licence_stands_until_its_grace_is_over() -> None:
+    bench = Bench()
+    bench.licences = [a_licence("L-1")]
+    bench.prove("key", 0)
+    bench.at(0)
+    bench.lose("key")
+    decision = decide(10 * S, NOW_UNIX_S, bench.licences, bench.standings, bench.book.given)
+    assert decision.stands_until_ns == 300 * S
+
+
 # --- one key a host -------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from broker.licence import (
     LicenceFolder,
     Refusal,
     RefusalReason,
+    RevocationFloor,
     RevocationList,
     Revocations,
     TrustFile,
@@ -98,6 +99,38 @@ def test_list_that_was_seen_is_not_undone_by_taking_it_away_or_by_an_older_one(
     assert reading.revocations == known
     put(folder, vendor, 3)
     assert counted(folder, trust, known) == {"L-1", "L-2"}, "a vendor may change its mind, by a higher number"
+
+
+def test_number_that_was_seen_in_an_earlier_run_is_a_floor_and_says_what_is_missing(
+    folder: LicenceFolder, vendor: Vendor, trust: TrustFile
+) -> None:
+    path = put(folder, vendor, 7, "L-1")
+    before = folder.read(trust)
+    path.unlink()
+    known = Revocations((), before.revocations.floors, before.revoked)
+    reading = folder.read(trust, known)
+    assert [one.licence_id for one in reading.accepted] == ["L-2"]
+    assert reading.revoked == before.revoked
+    assert {one.reason for one in reading.refused} == {RefusalReason.REVOKED, RefusalReason.LIST_MISSING}
+    assert "(list 7 of 2027-01-15" in next(one.sentence for one in reading.refused if one.licence_id == "L-1")
+    put(folder, vendor, 6)
+    assert {one.reason for one in folder.read(trust, known).refused} == {
+        RefusalReason.REVOKED,
+        RefusalReason.LIST_MISSING,
+        RefusalReason.LIST_OUTDATED,
+    }
+    put(folder, vendor, 7)
+    assert counted(folder, trust, known) == {"L-1", "L-2"}, "the list itself, once it is back, says whom it revokes"
+
+
+def test_floor_of_a_test_vendor_holds_back_no_list_of_its_namesake(
+    folder: LicenceFolder, vendor: Vendor, trust: TrustFile
+) -> None:
+    put(folder, vendor, 3, "L-1")
+    known = Revocations((), (RevocationFloor("Acme", True, 9, NOW_UNIX_S),))
+    reading = folder.read(trust, known)
+    assert [one.licence_id for one in reading.accepted] == ["L-2"]
+    assert sorted((one.is_test, one.number) for one in reading.revocations.floors) == [(False, 3), (True, 9)]
 
 
 def test_what_was_seen_outlives_a_folder_that_cannot_be_read(
