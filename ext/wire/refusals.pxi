@@ -87,6 +87,9 @@ cdef void fail_outcome(Failure* failure, const Outcome* outcome, uint64_t fence)
     elif outcome.status == STATUS_EVENTS_FULL:
         failure_begin(failure, CODE_UNAVAILABLE, "EVENTS_FULL")
         say(&failure.message, EVENTS_FULL_SENTENCE)
+    elif outcome.status == STATUS_NOT_WRITABLE:
+        failure_begin(failure, CODE_UNAVAILABLE, "RENEW_ONLY")
+        say(&failure.message, NOT_WRITABLE_SENTENCE)
     else:
         USHER_ASSERT(outcome.status == STATUS_DRAINING)
         failure_begin(failure, CODE_UNAVAILABLE, "DRAINING")

@@ -18,6 +18,7 @@ cdef extern from "usher_sentences.h" nogil:
     const char* const REUSED_SENTENCE "usher_reused"
     const char* const EVENTS_FULL_SENTENCE "usher_events_full"
     const char* const DRAINING_SENTENCE "usher_draining"
+    const char* const NOT_WRITABLE_SENTENCE "usher_not_writable"
 
 cdef enum:
     NUMBER_SIZE_MAX = 24
