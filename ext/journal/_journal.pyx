@@ -7,7 +7,8 @@ what journal_records.pxd calls atomic, the list of watchers (a mutex), and the e
 FORMAT, version 1. All numbers are little-endian; a *log position* is a byte of the event stream since the broker's first start.
 
 A log is a directory of segments; `lock` (flock; the holder's process number), `spare` (the next segment, being made),
-`torn-<position>-<generation>` (cut off after a crash, kept for who wants to look) are not read. Snapshots lie beside them.
+`torn-<position>-<generation>` (cut off after a crash) and `damaged-*` (snapshots that did not verify), both kept for who wants to look, are not
+read. Snapshots lie beside them, and `state` (broker/journal/state.py).
 
 A segment is a file of a fixed size, allocated whole and zero where nothing was written. Its name is the log position of its first
 event byte, 16 hexadecimal digits, and `.log`:
@@ -77,7 +78,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset, strcmp, strcpy, strlen
 
 from files cimport *
 from journal_records cimport *
-from limits cimport LOOPS_MAX
+from limits cimport LOOPS_MAX, UNIT_SIZE_MAX
 from linux cimport *
 from port cimport PORT_NAME, PORT_VERSION, EventCursor, LedgerPort
 from records cimport State

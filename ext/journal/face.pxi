@@ -170,8 +170,8 @@ cdef class Journal:
             self.source.read = queue_read
             self.source.release = queue_release
             self.source.position = (<EventQueue>source).queue.head
-        elif self.c.group_size_max < LEDGER_GROUP_SIZE_MIN:
-            raise ValueError(f"group_size_max is {self.c.group_size_max}; one command of a ledger needs up to {LEDGER_GROUP_SIZE_MIN}")
+        elif self.c.group_size_max < UNIT_SIZE_MAX:
+            raise ValueError(f"group_size_max is {self.c.group_size_max}; the events of one command need up to {UNIT_SIZE_MAX}")
         else:
             self.source_owner = source.port()
             self.ledger_source.port = <const LedgerPort*>PyCapsule_GetPointer(self.source_owner, PORT_NAME)
@@ -181,6 +181,7 @@ cdef class Journal:
             self.source.read = ledger_read
             self.source.release = ledger_release
             self.source.position = self.ledger_source.cursor.position = ledger_head(self.ledger_source.port)
+            ledger_release(&self.source, self.source.position)  # so that nobody else drains it
         self.c.base = self.recovery.r.position - self.source.position
 
     # --- the committer's thread ---------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ cdef enum:
     SEGMENT_SIZE_DEFAULT = 16777216
     SEGMENT_SIZE_CEILING = 1073741824
     GROUP_SIZE_MIN = 4096           # of the events of one block: more than the largest event
-    LEDGER_GROUP_SIZE_MIN = 16384   # more than the events of one command, which are never parted
     GROUP_SIZE_DEFAULT = 262144
     GROUP_SIZE_CEILING = 1048576
     LOG_FILES_MAX = 4096            # in the log directory

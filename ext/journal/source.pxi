@@ -20,11 +20,7 @@ cdef int64_t ledger_read(EventSource* source, uint8_t* target, uint64_t size_max
 cdef void ledger_release(EventSource* source, uint64_t position) noexcept nogil:
     """Moves the ring's head, before which the ledger may overwrite."""
     cdef LedgerSource* ledger = <LedgerSource*>source.inner
-    cdef State* state = ledger.port.state
-    pthread_mutex_lock(<pthread_mutex_t*>ledger.port.mutex)
-    USHER_ASSERT(position <= state.ring.tail)
-    state.ring.head = max(state.ring.head, position)
-    pthread_mutex_unlock(<pthread_mutex_t*>ledger.port.mutex)
+    ledger.port.release_events(ledger.port, position)
 
 
 cdef uint64_t ledger_head(const LedgerPort* port) noexcept nogil:
