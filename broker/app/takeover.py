@@ -12,7 +12,7 @@
      8  S  starts as always: generation, recovery, keys; and accepts what has queued once its keys have been tried
 
 A crash on the way: of P, at any step from 3 on, gives S the lock and a crash's recovery, and the sockets are with S already. Of S before 3: nothing
-has happened. Of S after 3: P ends in order and says that nobody took over; who started S, or systemd, must start a broker.
+has happened. Of S after 3: P ends in order, with a status that is not 0, and says that nobody took over; somebody must start a broker.
 
 Messages are datagrams of a SOCK_SEQPACKET, JSON, with descriptors beside them (SCM_RIGHTS). This side blocks and runs in the
 main thread before any other thread exists. The other side is takeover_door.py.
@@ -34,7 +34,8 @@ from typing import Any
 import broker
 from broker.app.logs import facts
 from broker.app.socket_activation import PREDECESSOR, GivenSocket, GivenSockets, sockets_of_systemd
-from broker.errors import DataDirectoryError
+from broker.errors import BrokerError, DataDirectoryError
+from broker.exit_codes import ExitCode
 
 log = logging.getLogger("broker.app")
 
@@ -51,6 +52,15 @@ CREDENTIALS = struct.Struct("3i")
 
 class TakeoverRefused(DataDirectoryError):
     """The running broker does not let itself be taken over, or does not let go. It serves on, unless the sentence says otherwise."""
+
+
+class SuccessorGone(BrokerError):
+    """A broker has ended for its successor, which has ended too: nobody serves."""
+
+    exit_code = ExitCode.PART_FAILED
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(f"the broker that was to take over has ended ({cause}), and this one has stopped for it; start a broker")
 
 
 @dataclass(frozen=True, slots=True)

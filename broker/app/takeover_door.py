@@ -25,6 +25,7 @@ from broker.app.takeover import (
     DOOR_FILE,
     MESSAGE_SIZE_MAX,
     TAKEOVER,
+    SuccessorGone,
     door_path,
     message,
     send,
@@ -91,19 +92,17 @@ class TakeoverDoor:
             self._listening.close()
             self._remove()
 
-    def hand_over(self, lock: int) -> bool:
-        """Gives the lock to the successor that waits, once nothing of this broker uses the directory; whether it is in its hands."""
+    def hand_over(self, lock: int) -> None:
+        """Gives the lock to the successor, if one waits, once nothing of this broker uses the directory. SuccessorGone."""
         if self._successor is None:
-            return False
+            return
         with self._successor as successor:
             successor.settimeout(ANSWER_S)
             try:
                 send(successor, {"yours": DIRECTORY}, [lock])
             except OSError as error:
-                log.error("nobody takes over: the successor has ended; start a broker", extra=facts(cause=str(error)))
-                return False
+                raise SuccessorGone(error) from error
         log.info("handed over")
-        return True
 
     def _remove(self) -> None:
         with contextlib.suppress(OSError):
