@@ -5,7 +5,8 @@
     usher-ticker      the ledger's clock, with data_plane = "grpcio" only
     keyring-*         one a bus, one a key          grpc's own threads
 
-Order of the start: data directory (generation synced) → ports bound → keyring → clock → listeners → running.json. Signals go through
+Order of the start: data directory (generation synced) → ports bound → foundation (log replayed, begun) → committer → keyring → clock → listeners
+→ running.json. Signals go through
 the loop; threads start with all signals blocked. SIGTERM and SIGINT stop, SIGHUP reloads. No fork. The end is the table in `_steps`; a
 successor (takeover.py) ends the broker by the same table, and gets the data directory's lock behind it.
 """
@@ -21,12 +22,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 
 import broker
+from broker.app import durability
+from broker.app.ballast import Ballast
 from broker.app.config import Config
 from broker.app.data_directory import DataDirectory, opened
 from broker.app.emulation import EmulatedFleet
+from broker.app.foundation import Foundation, founded
 from broker.app.listeners import Listeners, bind_sockets, open_listeners
 from broker.app.logs import facts
 from broker.app.native_clients import require_data_plane
@@ -45,6 +50,7 @@ from broker.app.takeover import Inheritance, inherit
 from broker.app.takeover_door import TakeoverDoor
 from broker.errors import InternalFault
 from broker.exit_codes import ExitCode
+from broker.journal.state import generation_seen
 from hwkey import Waits
 
 log = logging.getLogger("broker.app")
@@ -82,31 +88,44 @@ class Surroundings:
 
 
 def run_broker(
-    config: Config, announce: Callable[[Endpoints], None] = lambda _: None, *, is_takeover: bool = False
+    config: Config,
+    announce: Callable[[Endpoints], None] = lambda _: None,
+    *,
+    is_takeover: bool = False,
+    accepts_restored: bool = False,
 ) -> None:
-    """Runs a broker until a signal stops it; `announce` is called once it serves. With `is_takeover` the one that runs ends for it.
-    BrokerError's tree if it cannot."""
+    """Runs a broker until a signal stops it; `announce` is called once it serves. With `is_takeover` the one that runs ends for it;
+    with `accepts_restored` it goes on from a backup. BrokerError's tree if it cannot."""
     require_data_plane(config)
     prepare_process()
     config = _within_descriptors(config)
     manager = ServiceManager()
-    if is_takeover:
-        try_without_directory(config)
+    try_without_directory(config)  # before a running broker ends for this one, and before minutes of replay
     inheritance = inherit(config.data_dir, is_takeover=is_takeover)
-    with opened(config.data_dir, inheritance.lock) as directory:
+    with _opened(config, inheritance.lock, accepts_restored) as directory:
         surroundings = _surroundings(config, directory, inheritance, manager)
         fleet = _fleet(config) if config.emulation.enabled else None
         config.licence_folder.mkdir(parents=True, exist_ok=True)
-        failed_steps, failure, door = asyncio.run(_serve(config, surroundings, fleet, announce))
-        if not failed_steps:
-            door.hand_over(directory.lock)
+        with founded(config, directory, accepts_restored=accepts_restored) as foundation:
+            failed_steps, failure, door = asyncio.run(_serve(config, surroundings, fleet, foundation, announce))
+            if failed_steps:
+                # A thread that cannot be ended would keep the process; what matters has been done by now.
+                log.info("stopped")
+                logging.shutdown()
+                os._exit(ExitCode.OUR_BUG)
+        door.hand_over(directory.lock)
     log.info("stopped")
-    if failed_steps:
-        # A thread that cannot be ended would keep the process; what matters has been done by now.
-        logging.shutdown()
-        os._exit(ExitCode.OUR_BUG)
     if failure is not None:
         raise failure
+
+
+def _opened(config: Config, lock: int | None, accepts_restored: bool) -> AbstractContextManager[DataDirectory]:
+    journal = config.journal
+    if not journal.is_kept:
+        return opened(config.data_dir, lock)
+    ballast = Ballast(config.journal_folder, journal.ballast_size)
+    seen = functools.partial(generation_seen, config.journal_folder, journal.state_file) if accepts_restored else None
+    return opened(config.data_dir, lock, ballast.release, seen)
 
 
 def _surroundings(
@@ -135,7 +154,11 @@ def _fleet(config: Config) -> EmulatedFleet:
 
 
 async def _serve(
-    config: Config, around: Surroundings, fleet: EmulatedFleet | None, announce: Callable[[Endpoints], None]
+    config: Config,
+    around: Surroundings,
+    fleet: EmulatedFleet | None,
+    foundation: Foundation,
+    announce: Callable[[Endpoints], None],
 ) -> tuple[tuple[str, ...], InternalFault | None, TakeoverDoor]:
     """One life of the broker; the names of the steps of its shutdown that failed, the part whose failure ended it, and the door where a
     successor may wait."""
@@ -143,17 +166,15 @@ async def _serve(
     with signals_blocked():
         # First, so that a signal that comes meanwhile stops the broker in order as soon as it serves.
         stop.on_signals()
-        parts = build_parts(config, directory, fleet, functools.partial(stop.fail, "the clock thread"))
+        parts = build_parts(config, directory, fleet, foundation, functools.partial(stop.fail, "the clock thread"))
         listeners = open_listeners(config, directory, parts, stop.fail, around.sockets)
-        door = TakeoverDoor(directory.path, listeners.sockets, stop.ask, lambda: None, _refusal(manager))
-        pump_task = asyncio.create_task(parts.pump.run(), name="usher-events")
-        pump_task.add_done_callback(functools.partial(stop.ended, "the event pump"))
-        _begin_keyring(config, parts)
-        if parts.ticker is not None:
-            parts.ticker.start()
+        door = TakeoverDoor(directory.path, listeners.sockets, stop.ask, parts.durability.committed, _refusal(manager))
+        tasks = _tasks(parts, stop)
+    try:
+        with signals_blocked():
+            _begin(config, parts, listeners)
         reload_signal = ReloadSignal(functools.partial(_reload, parts, manager))
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_signal.request)
-    try:
         if around.is_takeover:
             await asyncio.to_thread(parts.keyring.await_started, KEYS_TRIED_S)
         await listeners.start(functools.partial(stop.ended, "the HTTP listener"))
@@ -169,7 +190,7 @@ async def _serve(
         manager.say_stopping(cause)
         log.info("stopping", extra=facts(cause=cause))
     finally:
-        failed = await shut_down(_steps(config, directory, parts, listeners, pump_task, door))
+        failed = await shut_down(_steps(config, directory, parts, listeners, tasks, door))
     return failed, stop.failure, door
 
 
@@ -184,6 +205,30 @@ def _reload(parts: Parts, manager: ServiceManager) -> Sequence[str]:
         return parts.reloader.reload()
     finally:
         manager.say_ready(SERVING)
+
+
+def _tasks(parts: Parts, stop: StopRequest) -> tuple[asyncio.Task[None], ...]:
+    """What goes on in the event loop beside the listeners; each is missed when it ends."""
+
+    def wall_ns() -> int:
+        # Never behind what licences were judged by: the mark that is journaled must not go back.
+        return max(time.time_ns(), parts.keyring.wall_unix_s() * 10**9)
+
+    works = {"the event pump": parts.pump.run(), "the chores of durability": parts.durability.run_chores(wall_ns)}
+    tasks = []
+    for name, work in works.items():
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(functools.partial(stop.ended, name))
+        tasks.append(task)
+    return tuple(tasks)
+
+
+def _begin(config: Config, parts: Parts, listeners: Listeners) -> None:
+    """Starts what has threads of its own, the listeners' excepted."""
+    parts.durability.start(listeners.say_failed)
+    _begin_keyring(config, parts)
+    if parts.ticker is not None:
+        parts.ticker.start()
 
 
 def _begin_keyring(config: Config, parts: Parts) -> None:
@@ -201,7 +246,7 @@ def _steps(
     directory: DataDirectory,
     parts: Parts,
     listeners: Listeners,
-    pump_task: asyncio.Task[None],
+    tasks: tuple[asyncio.Task[None], ...],
     door: TakeoverDoor,
 ) -> tuple[Step, ...]:
     """The shutdown, in order."""
@@ -210,8 +255,9 @@ def _steps(
     no_new_sessions = Step("no new sessions", at_once(functools.partial(parts.drain.set, True)), STEP_S)
 
     async def end_events() -> None:
-        pump_task.cancel()
-        await asyncio.wait((pump_task,))
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         while parts.pump.pump():
             pass  # bounded: nobody makes events any more
         log.info("last counts", extra=facts(**_last_counts(parts)))
@@ -227,6 +273,8 @@ def _steps(
         *((Step("clock thread", in_thread(parts.ticker.stop), STEP_S),) if parts.ticker is not None else ()),
         Step("last events", end_events, STEP_S),
         Step("admin listener", functools.partial(listeners.admin.stop, ADMIN_DRAIN_S), STEP_S),
+        Step("gate", at_once(parts.durability.close_gate), STEP_S),
+        Step("journal", in_thread(parts.durability.stop), durability.STOP_S),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 from broker.app.config import ClientsSection, Config
 from broker.app.data_directory import DataDirectory
 from broker.app.http_server import HttpServer
-from broker.app.native_clients import OnFailure, open_native_clients
+from broker.app.native_clients import NativeClients, OnFailure, open_native_clients
 from broker.app.parts import Parts
 from broker.app.relay import Relay, fresh_name
 from broker.app.socket_activation import GivenSockets
@@ -72,6 +72,7 @@ class Standing:
     """What /healthz says."""
 
     is_stopping: bool = False
+    is_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,12 @@ class Listeners:
         await self.http.start()
         self.http.on_end(on_http_end)
         await self.clients.start()
+
+    def say_failed(self) -> None:
+        """The log has failed, and the process is about to end. From any thread, waits for nothing."""
+        self.standing.is_failed = True
+        if isinstance(self.clients, NativeClients):
+            self.clients.say_failed()
 
     async def say_stopping(self) -> None:
         """Tells balancers and health checks to look elsewhere; calls are still served."""
@@ -137,7 +144,16 @@ def _clients(
     """The client port, its number, and what counts for it, if that is not `parts.stats`."""
     if config.clients.is_native:
         assert listening is not None
-        native = open_native_clients(config, parts.ledger, parts.certificates.native, on_failure, listening)
+        kept = parts.durability
+        native = open_native_clients(
+            config,
+            parts.ledger,
+            parts.certificates.native,
+            on_failure,
+            listening,
+            journal=kept.port,
+            is_holding=kept.is_holding,
+        )
         parts.waker.lead_to(native.wake)
         return native, native.port, native.counters
 
@@ -149,6 +165,7 @@ def _clients(
             address=address,
             connections_max=config.clients.connections_max,
             streams_max=config.clients.streams_max,
+            gate=parts.durability.gate,
         )
 
     if listening is not None:
@@ -167,6 +184,7 @@ def _admin(
             token=directory.admin_token,
             tls=parts.certificates.of("admin"),
             address=address,
+            gate=parts.durability.gate,
         ),
     )
 
@@ -218,9 +236,10 @@ def _http(
         is_emulating=parts.is_emulating,
         is_draining=lambda: parts.drain.is_draining,
         data_plane=data_plane,
+        durability=parts.durability.view,
     )
     application = build_http(
-        door=JsonDoor(verbs=parts.sessions, stats=parts.stats, hosts=_hosts(config)),
+        door=JsonDoor(verbs=parts.sessions, stats=parts.stats, hosts=_hosts(config), gate=parts.durability.gate),
         health=lambda: _health(parts, standing),
         metrics=metrics_endpoint(build_registry(collector)),
     )
@@ -234,11 +253,18 @@ def _hosts(config: Config) -> set[str]:
 
 
 def _health(parts: Parts, standing: Standing) -> Health:
-    """Whether clients should come here, in one word and a sentence."""
+    """Whether clients should come here, in one word and a sentence. Renew-only is a yes: whoever has a session must find this broker."""
+    if standing.is_failed:
+        return Health(False, "failed", "the disk refused the log")
     if standing.is_stopping:
         return Health(False, "stopping", "the broker is stopping")
     if parts.drain.is_draining:
         return Health(False, "draining", "an admin lets no new session in")
+    durability = parts.durability.view()
+    if not durability.is_writable:
+        return Health(True, "renew_only", "the log cannot be written: sessions go on, nobody new gets in")
+    if durability.is_learning:
+        return Health(True, "learning", "after an unclean end no new charges for one ttl")
     if parts.keyring.is_starting:
         return Health(True, "starting", "security keys are being proven")
     return Health(True, "serving", "")

@@ -71,7 +71,7 @@ def require_data_plane(config: Config) -> None:
 
 
 class NativeClients:
-    """The loops of one listener. Built and used in the event loop's thread; `wake` and `counters` from any."""
+    """The loops of one listener. Built and used in the event loop's thread; `wake`, `say_failed` and `counters` from any."""
 
     def __init__(self, listener: Serving, listening: socket.socket, thread_count: int, on_failure: OnFailure) -> None:
         self._listener = listener
@@ -108,6 +108,10 @@ class NativeClients:
             await in_thread(lambda: self._join(grace_s))()
         self._listening.close()
 
+    def say_failed(self) -> None:
+        """Health says NOT_SERVING from now on: the process is about to end. From any thread."""
+        self._listener.set_serving(False)
+
     def wake(self) -> None:
         """Something may be due in the ledger."""
         self._listener.wake()
@@ -139,9 +143,17 @@ class NativeClients:
 
 
 def open_native_clients(
-    config: Config, ledger: Ledger, tls: ServerContext | None, on_failure: OnFailure, listening: socket.socket
+    config: Config,
+    ledger: Ledger,
+    tls: ServerContext | None,
+    on_failure: OnFailure,
+    listening: socket.socket,
+    *,
+    journal: object | None = None,
+    is_holding: bool = False,
 ) -> NativeClients:
-    """The data plane on a bound, non-blocking socket, not yet serving. ConfigError for bounds beyond the memory; then the socket is closed."""
+    """The data plane on a bound, non-blocking socket, not yet serving. ConfigError for bounds beyond the memory; then the socket is closed.
+    `journal` is its port, to be woken; with `is_holding` answers wait for it."""
     from broker._listener import Listener, install_fatal_dump
 
     clients = config.clients
@@ -159,6 +171,8 @@ def open_native_clients(
             body_ns=to_ns(clients.body_s),
             idle_ns=to_ns(clients.idle_s),
             write_ns=to_ns(clients.write_s),
+            journal=journal,
+            is_holding=is_holding,
         )
         behind_traces(lambda: install_fatal_dump(listener))
     except (OSError, ValueError, MemoryError) as error:

@@ -1,8 +1,8 @@
-"""What a broker is made of, below its listeners: ledger, its clock thread, keyring, verbs. Built here and nowhere else.
+"""What a broker is made of, below its listeners, on its foundation: clock thread, durability, keyring, verbs. Built here and nowhere else.
 
-    keyring ──capacity──► LedgerSink ──► Ledger ◄── verbs ◄── listeners
-                                           ▲  └─ events ──► EventPump
-                            Ticker, or the data plane's first loop
+    keyring ──capacity──► LedgerSink ──► Ledger ◄── verbs ◄── listeners ◄── gate ◄─┐
+                                           ▲  └─ events ──► Durability ──► EventPump │
+                            Ticker, or the data plane's first loop  └────committed───┘
 
 Building starts nothing. `clock_ns` is CLOCK_MONOTONIC everywhere; wall time is for people and for licences.
 """
@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import broker
 from broker._ledger import Ledger
 from broker.app.certificates import Certificates
 from broker.app.config import Config, to_ns
 from broker.app.data_directory import DataDirectory
+from broker.app.durability import Durability
 from broker.app.emulation import EmulatedFleet
+from broker.app.foundation import Foundation, clock_ns
+from broker.app.key_memory import LedgerMemory
 from broker.app.ledger_sink import LedgerSink
 from broker.app.licence_sources import Reloader, read_trust
 from broker.app.ticker import Ticker, Waker
-from broker.errors import ConfigError, ConfigFault
+from broker.errors import ConfigError
 from broker.keyring import Keyring, KeyringSettings
 from broker.licence import LicenceFolder, TrustFile
 from broker.limits import LIMITS
@@ -36,8 +39,6 @@ from broker.verbs.settings import SessionSettings
 from broker.verbs.stats import RequestStats
 from hwkey import BackendMissing, KeyBus, MissingUsbBus, open_libusb_bus
 
-clock_ns = time.monotonic_ns
-
 # A key is asked again at a random point around the interval, so that many keys do not come in step.
 REPROOF_SPREAD = (2 / 3, 4 / 3)
 
@@ -47,6 +48,7 @@ class Parts:
     """Everything below the listeners; `broker_facts` for those who show them. No ticker with the native data plane."""
 
     ledger: Ledger
+    durability: Durability
     ticker: Ticker | None
     waker: Waker
     certificates: Certificates
@@ -65,22 +67,25 @@ def build_parts(
     config: Config,
     directory: DataDirectory,
     fleet: EmulatedFleet | None,
+    foundation: Foundation,
     on_ticker_failure: Callable[[BaseException], None],
 ) -> Parts:
-    """All parts, connected and not started. ConfigError for wrong trust files or certificates, or bounds beyond the memory."""
+    """All parts, connected and not started. ConfigError for wrong trust files or certificates."""
     certificates = Certificates(config)
-    ledger, waker = _ledger(config, directory), Waker()
+    ledger, waker = foundation.ledger, Waker()
+    durability = Durability(config, directory, foundation)
     ticker = None if config.clients.is_native else Ticker(ledger, clock_ns, on_ticker_failure)
     if ticker is not None:
         waker.lead_to(ticker.wake)
-    keyring = _keyring(config, directory, fleet, read_trust(config), LedgerSink(ledger, clock_ns, waker))
+    keyring = _keyring(config, directory, fleet, read_trust(config), foundation, waker)
     reloader = Reloader(config, keyring.reload, certificates.reload)
     settings = SessionSettings(to_ns(config.sessions.ttl_s), to_ns(config.sessions.renew_grace_s))
-    pump, drain = EventPump(ledger=ledger), DrainSwitch(ledger, clock_ns)
+    pump, drain = EventPump(ledger=durability.events), DrainSwitch(ledger, clock_ns)
     notices = NoticeBoard(ledger=ledger, clock_ns=clock_ns, pump=pump)
     facts = _facts(config, directory)
     return Parts(
         ledger=ledger,
+        durability=durability,
         ticker=ticker,
         waker=waker,
         certificates=certificates,
@@ -102,6 +107,7 @@ def build_parts(
             drain=drain,
             emulation=fleet,
             reload=_reload(reloader),
+            durability=durability.view,
         ),
         broker_facts=facts,
         is_emulating=fleet is not None,
@@ -109,32 +115,17 @@ def build_parts(
 
 
 def _facts(config: Config, directory: DataDirectory) -> BrokerFacts:
-    plane = config.clients.data_plane
-    return BrokerFacts(broker.__version__, directory.broker_id, directory.generation, time.time_ns(), plane, "none")
-
-
-def _ledger(config: Config, directory: DataDirectory) -> Ledger:
-    sessions = config.sessions
-    try:
-        return Ledger(
-            broker_id=directory.broker_id,
-            secret=directory.secret,
-            generation=directory.generation,
-            start_ns=clock_ns(),
-            ttl_ns=to_ns(sessions.ttl_s),
-            renew_grace_ns=to_ns(sessions.renew_grace_s),
-            request_window_ns=to_ns(sessions.request_window_s),
-            denial_window_ns=to_ns(sessions.denial_window_s),
-            is_lossy=True,  # nothing is journaled yet: no client waits for somebody to read events
-            **asdict(config.bounds),
-        )
-    except (ValueError, MemoryError) as error:
-        reason = f"the ledger cannot be built so large: {error or 'not enough memory'}"
-        raise ConfigError((ConfigFault(config.source, "bounds", reason, "write smaller bounds"),)) from error
+    plane, durability = config.clients.data_plane, config.journal.durability
+    return BrokerFacts(broker.__version__, directory.broker_id, directory.generation, time.time_ns(), plane, durability)
 
 
 def _keyring(
-    config: Config, directory: DataDirectory, fleet: EmulatedFleet | None, trust: TrustFile, sink: LedgerSink
+    config: Config,
+    directory: DataDirectory,
+    fleet: EmulatedFleet | None,
+    trust: TrustFile,
+    foundation: Foundation,
+    wake: Callable[[], None],
 ) -> Keyring:
     interval_ns = to_ns(config.keys.prove_interval_s)
     settings = KeyringSettings(
@@ -146,8 +137,15 @@ def _keyring(
         grace_ns=to_ns(config.keys.grace_s),
         source_count_max=LIMITS["SOURCES_MAX"],
     )
-    folder = LicenceFolder(config.licence_folder)
-    return Keyring(buses=_buses(config, fleet), folder=folder, trust=trust, sink=sink, settings=settings)
+    return Keyring(
+        buses=_buses(config, fleet),
+        folder=LicenceFolder(config.licence_folder),
+        trust=trust,
+        sink=LedgerSink(foundation.ledger, clock_ns, wake),
+        settings=settings,
+        memory=LedgerMemory(foundation.ledger, clock_ns),
+        wall_high_unix_s=foundation.wall_high_ns // 10**9,
+    )
 
 
 def _buses(config: Config, fleet: EmulatedFleet | None) -> list[KeyBus]:

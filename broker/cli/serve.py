@@ -47,6 +47,7 @@ class AddressType(click.ParamType[Address]):
 @click.option("--admin", type=AddressType(), metavar="ADDRESS", help="Where admins connect.")
 @click.option("--http", type=AddressType(), metavar="ADDRESS", help="Where metrics and the JSON door are.")
 @click.option("--takeover", "is_takeover", is_flag=True, help="Take over from the broker that runs on this data directory: ports, sessions, keys.")
+@click.option("--accept-restored", "accepts_restored", is_flag=True, help="Go on from a backup that was restored: sessions opened since are lost.")
 @json_option
 def serve(
     config_path: Path | None,
@@ -56,6 +57,7 @@ def serve(
     admin: Address | None,
     http: Address | None,
     is_takeover: bool,
+    accepts_restored: bool,
     is_json: bool,
 ) -> int:
     """Run a broker until SIGTERM or Ctrl-C.
@@ -75,7 +77,7 @@ def serve(
         elif config.emulation.enabled:
             print(try_this(endpoints, config.emulation.keys, config.data_dir, default_data_dir()), flush=True)
 
-    run_broker(config, announce, is_takeover=is_takeover)
+    run_broker(config, announce, is_takeover=is_takeover, accepts_restored=accepts_restored)
     return ExitCode.DONE
 
 

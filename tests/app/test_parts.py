@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.app import parts
-from broker.app.config import Config
+from broker.app import foundation, parts
+from broker.app.config import Config, JournalSection
 from broker.app.data_directory import opened
 from broker.errors import ConfigError
 from hwkey import BackendMissing
@@ -19,9 +19,9 @@ def failing(*_: object, **__: object) -> None:
 def test_bounds_beyond_the_memory_of_the_machine_are_a_fault_of_the_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "Ledger", failing)
+    monkeypatch.setattr(foundation, "Ledger", failing)
     with opened(tmp_path) as directory, pytest.raises(ConfigError, match="bounds: the ledger cannot be built so large"):
-        parts.build_parts(Config(), directory, None, lambda _: None)
+        foundation.build_ledger(Config(), directory, is_lossy=True)
 
 
 def test_without_libusb_there_are_no_real_keys_and_the_keyring_says_what_to_install(
@@ -31,9 +31,11 @@ def test_without_libusb_there_are_no_real_keys_and_the_keyring_says_what_to_inst
         raise BackendMissing
 
     monkeypatch.setattr(parts, "open_libusb_bus", missing)
-    config = dataclasses.replace(Config(), broker=dataclasses.replace(Config().broker, data_dir=tmp_path))
-    with opened(tmp_path) as directory:
-        keyring = parts.build_parts(config, directory, None, lambda _: None).keyring
+    config = dataclasses.replace(
+        Config(), broker=dataclasses.replace(Config().broker, data_dir=tmp_path), journal=JournalSection(durability="none")
+    )
+    with opened(tmp_path) as directory, foundation.founded(config, directory) as ground:
+        keyring = parts.build_parts(config, directory, None, ground, lambda _: None).keyring
     keyring.start()
     try:
         assert keyring.await_started(10)

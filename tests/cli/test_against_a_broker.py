@@ -157,6 +157,10 @@ def test_status_says_what_runs(broker: RunningBroker, run: Run) -> None:
     facts = run("status", "--json").json
     assert (facts["generation"], facts["emulation"], facts["draining"]) == (broker.generation, True, False)
     assert (facts["ttl_s"], facts["renew_grace_s"], facts["data_plane"]) == (60.0, 10.0, "native")
+    assert (facts["durability"], facts["clock_suspect"]) == ("strict", False)
+    assert (facts["journal"]["journal_status"], facts["journal"]["recovered_sessions"]) == ("fine", 0)
+    assert 0 < facts["journal"]["log_size"] <= facts["journal"]["log_size_max"]
+    assert "recovered_sessions" in run("status").out
 
 
 def test_drain_lets_nobody_in_until_it_is_stopped(broker: RunningBroker, run: Run) -> None:

@@ -242,6 +242,8 @@ def _write_config(
         "clients": {"address": "127.0.0.1:0"},
         "admin": {"address": "127.0.0.1:0"},
         "http": {"address": "127.0.0.1:0"},
+        # Strict, as everywhere; small, because a suite has many brokers.
+        "journal": {"segment_size": 1 << 20, "ballast_size": 0},
     }
     if emulated_keys is not None:
         sections["emulation"] = {"keys": list(emulated_keys)}

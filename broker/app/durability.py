@@ -1,0 +1,220 @@
+"""Durability while the broker runs: committer, snapshots, history, the minute's mark, the disk that fills up; what answers wait for; the view of it all.
+
+    start   watch over the log's failure → committer → compactor → history        (all signals blocked in each)
+    chores  every few seconds, in the event loop: wall mark (each minute) · ballast given back · renew-only said again (each minute)
+    stop    compactor → end of the run journaled → committer drained and joined → history → watch
+
+`view`, `committed` and `port` may be called from any thread; the rest from the event loop's, `stop` from a thread that may wait. With durability
+"none", and where the log cannot be written, there is nothing to run: answers leave at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from broker._ledger import Ledger
+from broker.app.config import Config
+from broker.app.data_directory import DataDirectory
+from broker.app.foundation import Foundation, Kept, build_ledger, clock_ns
+from broker.app.journal_watch import JournalWatch
+from broker.app.logs import facts
+from broker.app.ring_reading import RingReading
+from broker.history.retention import Retention
+from broker.history.writer import HistoryCounters, HistoryWriter
+from broker.journal.compaction import Compactor
+from broker.journal.store import JournalStore
+from broker.model.durability import DurabilityView, SnapshotView
+from broker.model.events import EventsFull
+from broker.verbs.commits import OPEN_GATE, AtOnce, CommitWaiters, Gate
+from broker.verbs.events import EventSource
+
+log = logging.getLogger("broker.app")
+
+CHORES_S = 5.0
+MINUTE_NS = 60 * 10**9
+COMMITTER_S = 30.0
+COMPACTOR_S = 10.0
+STOP_S = COMMITTER_S + COMPACTOR_S + 5.0
+"""The most that `stop` takes."""
+_POSITIONS = 2**64
+
+WallClock = Callable[[], int]
+"""Wall time in nanoseconds that never goes back behind what was journaled (semantics rule 21)."""
+
+
+class Durability:
+    """What keeps one broker's sessions."""
+
+    def __init__(self, config: Config, directory: DataDirectory, foundation: Foundation) -> None:
+        self._config = config
+        self._ledger = foundation.ledger
+        self._foundation = foundation
+        kept = foundation.kept
+        self._running = _Running(config, directory, foundation.ledger, kept) if kept is not None and not kept.unwritable else None
+        self._minute_ns = clock_ns()
+
+    # --- what others need of it -------------------------------------------------------------------------
+
+    @property
+    def gate(self) -> Gate:
+        """What the control plane's answers wait at."""
+        return self._running.gate if self._running else OPEN_GATE
+
+    @property
+    def events(self) -> EventSource:
+        """What the event pump reads."""
+        return self._running.events if self._running else self._ledger
+
+    @property
+    def port(self) -> object | None:
+        """The journal for the data plane; None: there is nothing to wake or to wait for."""
+        return self._running.store.journal.port() if self._running else None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the data plane's answers wait for the disk."""
+        return self._running is not None and self._config.journal.is_strict
+
+    def committed(self) -> int | None:
+        """Log position up to which all is on the disk; None if nothing is written."""
+        return self._running.store.committed if self._running else None
+
+    def history(self) -> HistoryCounters | None:
+        """How far the history is; None if none is written."""
+        return self._running.history.counters() if self._running and self._running.history else None
+
+    # --- its life -----------------------------------------------------------------------------------------
+
+    def start(self, on_failure: Callable[[], None]) -> None:
+        """Commits from now on. `on_failure` is called from a thread of its own right before the process ends."""
+        if self._running is not None:
+            self._running.start(on_failure)
+
+    async def run_chores(self, wall_ns: WallClock) -> None:
+        """Every few seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(CHORES_S)
+            self.do_chores(wall_ns)
+
+    def do_chores(self, wall_ns: WallClock) -> None:
+        """What is to be looked after; at most some system calls."""
+        if self._running is not None:
+            self._running.look_for_room()
+        if clock_ns() - self._minute_ns < MINUTE_NS:
+            return
+        self._minute_ns = clock_ns()
+        kept = self._foundation.kept
+        if self._running is not None:
+            self._mark(wall_ns())
+        elif kept is not None:
+            log.error("RENEW-ONLY: the log cannot be written, nobody new gets in", extra=facts(cause=kept.unwritable))
+
+    def close_gate(self) -> None:
+        """Nobody waits any more. Once the listeners have stopped, before `stop`; in the event loop."""
+        if self._running is not None and self._running.waiters is not None:
+            self._running.waiters.close()
+
+    def stop(self) -> None:
+        """The run ends in order: its last event is committed before this returns. Waits for the disk; RuntimeError if that takes too long."""
+        if self._running is not None:
+            self._running.stop()
+
+    def view(self) -> DurabilityView:
+        """How it stands."""
+        journal, kept = self._config.journal, self._foundation.kept
+        if kept is None:
+            return DurabilityView(journal.durability)
+        return DurabilityView(
+            mode=journal.durability,
+            is_writable=self._running is not None,
+            is_learning=clock_ns() < self._foundation.learns_until_ns,
+            is_failed=kept.store.failure is not None,
+            recovery=self._foundation.facts,
+            snapshot=self._running.snapshot() if self._running else SnapshotView(),
+            snapshot_after_size=journal.snapshot_after_size,
+            log_size_max=journal.log_size_max,
+            ballast_size=kept.ballast.size,
+            counters=kept.store.journal.counters(),
+        )
+
+    def _mark(self, unix_ns: int) -> None:
+        try:
+            self._ledger.mark_wall(clock_ns(), unix_ns)
+        except EventsFull:
+            log.warning("the minute's mark found no room in the ring of events: the disk is slow")
+
+
+class _Running:
+    """A log that is being written, and all that hangs on it."""
+
+    def __init__(self, config: Config, directory: DataDirectory, ledger: Ledger, kept: Kept) -> None:
+        self.store = kept.store
+        self._ledger = ledger
+        self._ballast = kept.ballast
+        journal = self.store.journal
+        is_strict = config.journal.is_strict
+        self.waiters = CommitWaiters(journal) if is_strict else None
+        self.gate = Gate(ledger, self.waiters or AtOnce(journal.wake))
+        self.events = RingReading(ledger, self._committed_position if is_strict else None)
+        self.history = _history(config, directory, self.store) if config.journal.history_days else None
+        self._compactor = Compactor(
+            self.store, partial(build_ledger, config, directory, is_lossy=True), needed_from=self._needed_from
+        )
+        self._watch: JournalWatch | None = None
+
+    def start(self, on_failure: Callable[[], None]) -> None:
+        self._watch = JournalWatch(self.store.journal, on_failure)
+        self._watch.start()
+        self.store.start()
+        if self.waiters is not None:
+            self.waiters.start()
+        self._compactor.start()
+        if self.history is not None:
+            self.history.start()
+
+    def look_for_room(self) -> None:
+        if self.store.journal.counters().spare_errno:
+            self._ballast.release()
+
+    def stop(self) -> None:
+        if self._watch is None:
+            return
+        self._compactor.stop(COMPACTOR_S)
+        self._ledger.end_run(clock_ns())
+        if not self.store.stop(COMMITTER_S):
+            raise RuntimeError("the last events are not on the disk: it does not answer")
+        if self.history is not None:
+            self.history.stop()
+        self._watch.stop()
+
+    def snapshot(self) -> SnapshotView:
+        now = self._compactor.facts()
+        return SnapshotView(
+            unix_ns=now.unix_s * 10**9,
+            size=now.size,
+            behind_size=now.log_behind_size,
+            written_count=now.written_count,
+            failed_count=now.failed_count,
+            last_error=now.failure,
+        )
+
+    def _committed_position(self) -> int:
+        """Of the ledger."""
+        journal = self.store.journal
+        return (journal.committed - journal.base) % _POSITIONS
+
+    def _needed_from(self) -> int | None:
+        return self.history.position if self.history is not None else None
+
+
+def _history(config: Config, directory: DataDirectory, store: JournalStore) -> HistoryWriter:
+    return HistoryWriter(
+        config.journal_folder,
+        directory.path / "history" / "history.db",
+        directory.broker_id,
+        lambda: store.committed,
+        retention=Retention(days=config.journal.history_days),
+    )
