@@ -71,11 +71,11 @@ class GivenSockets:
     def close(self) -> None:
         """Gives up what nobody has taken. ConfigError for systemd's: a port that is open and not served is a riddle."""
         left, self._given = self._given, []
+        faults = tuple(_fault(f"systemd gives a socket on {one.address}, where no listener is configured") for one in left)
         for one in left:
             one.listening.close()
-        if left and self._giver == SYSTEMD:
-            faults = (_fault(f"systemd gives a socket on {one.address}, where no listener is configured") for one in left)
-            raise ConfigError(tuple(faults))
+        if faults and self._giver == SYSTEMD:
+            raise ConfigError(faults)
 
     def _named(self, section: str) -> GivenSocket | None:
         return next((one for one in self._given if one.name == section), None)
