@@ -48,6 +48,7 @@ def compact(store: JournalStore, make_shadow: MakeShadow) -> Generator[int, None
     start = choose_start(store.place, store.broker_id)
     for warning in start.warnings:
         log.error("%s", warning)
+    store.put_aside(start.damaged)
     if start.position >= until:
         return
     shadow = make_shadow()

@@ -58,6 +58,7 @@ class JournalStore:
         self.start_of_recovery = Start(None)
         self.report: RecoveryReport | None = None
         self._clock = clock
+        self._has_tried = False
         self._thread: threading.Thread | None = None
         self._states: tuple[StatePlace, ...] = (StatePlace(journal.place, STATE_NAME),)
         if settings.state_file is not None:
@@ -89,7 +90,7 @@ class JournalStore:
         )
         try:
             store = cls(journal, broker_id, generation, settings, crash_point, clock)
-            store._check_generation()
+            store._must_be_later_than(store._seen)
         except BaseException:
             journal.close()
             raise
@@ -102,23 +103,25 @@ class JournalStore:
 
     # --- what is known to have been -------------------------------------------------------------------------------------------
 
-    def _check_generation(self) -> None:
-        seen = self._seen
+    def _must_be_later_than(self, seen: LogState) -> None:
+        """This start comes behind all that are known: else the numbers of sessions would come a second time, accepted or not."""
         if seen.generation < self.generation:
             return
         if not self.settings.accepts_restored:
             raise RestoredBackup(Path(self.place.name), seen, generation=self.generation)
-        # Not even then: the numbers of sessions would come a second time.
         raise DataDirectoryError(
             Path(self.place.name),
             f"this is start {self.generation} of a broker that had been started {seen.generation} times",
             f"write {seen.generation} into the file `generation` of the data directory",
         )
 
-    def _check_end(self, end: LogEnd) -> None:
-        seen = self._seen
-        if end.position < seen.committed and not self.settings.accepts_restored:
-            raise RestoredBackup(Path(self.place.name), seen, generation=self.generation, position=end.position)
+    def _check_end(self, start: Start, end: LogEnd) -> None:
+        """Nothing of the log or the snapshot is of this start or a later one, and nothing that was committed is missing."""
+        latest = max(end.generation, start.snapshot.generation if start.snapshot else 0)
+        if not self._has_tried:
+            self._must_be_later_than(LogState(self.broker_id, latest, end.position))
+        if end.position < self._seen.committed and not self.settings.accepts_restored:
+            raise RestoredBackup(Path(self.place.name), self._seen, generation=self.generation, position=end.position)
 
     def write_state(self) -> None:
         """What is committed by now is known from now on. OSError."""
@@ -138,7 +141,7 @@ class JournalStore:
         for _ in replay_log(reading, self.place.name, ledger, progress):
             pass
         assert reading.end is not None
-        self._check_end(reading.end)
+        self._check_end(start, reading.end)
         self.start_of_recovery = start
         self.report = _report(start, reading.end, progress.duration_ns)
         _say(self.report)
@@ -147,6 +150,7 @@ class JournalStore:
     def begin(self, ledger: Ledger | EventQueue) -> None:
         """From here on the ledger's events are the log's: to be called after it was resumed. OSError: this broker cannot write here; after ENOSPC it may be tried again,
         and `recover` may, with another ledger."""
+        self._has_tried = True  # and may leave an empty segment of this start
         self._drop_half_snapshot()
         self._write_first_state()
         self.journal.begin(ledger)
@@ -167,13 +171,19 @@ class JournalStore:
             self.place.drop(HALF_SNAPSHOT_NAME)
 
     def _tidy(self) -> None:
-        """Damaged snapshots are put aside, so that they count no more; only the newest of what is kept for who wants to look stays."""
-        for name in self.start_of_recovery.damaged:
+        """Of what is kept for who wants to look at it, the newest stays."""
+        self.put_aside(self.start_of_recovery.damaged)
+        torn = [name for name in self.place.file_names() if name.startswith("torn-")]
+        torn.sort(key=lambda name: int(name.rpartition("-")[2]))
+        for name in torn[:-TORN_KEPT_MAX]:
+            self.place.drop(name)
+
+    def put_aside(self, snapshots: tuple[str, ...]) -> None:
+        """Damaged ones, so that they count no more. OSError."""
+        for name in snapshots:
             self.place.move(name, f"damaged-{name}")
-        names = self.place.file_names()
-        torn = sorted((name for name in names if name.startswith("torn-")), key=lambda name: int(name.rpartition("-")[2]))
-        damaged = [name for name in names if name.startswith("damaged-")]
-        for name in torn[:-TORN_KEPT_MAX] + damaged[:-DAMAGED_KEPT_MAX]:
+        damaged = [name for name in self.place.file_names() if name.startswith("damaged-")]
+        for name in damaged[:-DAMAGED_KEPT_MAX]:
             self.place.drop(name)
 
     # --- running -------------------------------------------------------------------------------------------------------------------

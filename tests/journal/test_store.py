@@ -136,6 +136,37 @@ def test_without_a_log_that_reaches_back_a_damaged_snapshot_is_refused_with_what
         Life(disk, 2)
 
 
+def test_a_snapshot_that_rots_while_the_broker_runs_is_not_counted_as_one_of_the_two() -> None:
+    disk = SimulatedDisk(4)
+    life = Life(disk)
+    for _ in range(2):
+        life.write(25_000)
+        assert life.compactor.compact()
+    newest, older = snapshot_files(disk)
+    flip(disk, newest, 6000)
+    life.write(25_000)
+    assert life.compactor.compact()
+    assert snapshot_files(disk)[1:] == [older]
+    assert f"damaged-{newest}" in disk.names()
+    flip(disk, snapshot_files(disk)[0], 6000)
+    disk.crash()
+    assert Life(disk, 2).report.snapshot == older
+
+
+def test_a_log_of_a_later_start_is_refused_though_no_state_tells() -> None:
+    disk = SimulatedDisk(4)
+    life = Life(disk, 5)
+    life.write(25_000)
+    assert life.compactor.compact()
+    life.end()
+    disk.remove(STATE_NAME)
+    with pytest.raises(RestoredBackup, match="started 5 times"):
+        Life(disk, 5)
+    with pytest.raises(DataDirectoryError, match="write 5 into"):
+        Life(disk, 4, accepts_restored=True)
+    assert Life(disk, 6)
+
+
 def test_of_damaged_snapshots_only_the_last_is_kept_and_a_half_one_goes() -> None:
     disk = with_snapshots(2)
     for generation in range(2, 5):
