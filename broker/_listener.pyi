@@ -1,5 +1,7 @@
 """The data plane: gRPC for client apps, from the socket to the ledger and back, without the GIL."""
 
+from os import PathLike
+
 from broker._ledger import Ledger
 from broker.model.listener import ListenerCounters
 
@@ -84,9 +86,10 @@ class Listener:
     def last_states(self) -> str:
         """A line for each loop: what it did last."""
 
-def install_fatal_dump(listener: Listener) -> None:
-    """From now on SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT first write the last state of each loop to standard error; then
-    the process dies of the signal. Of the whole process: the newest listener counts, and is kept. Main thread. OSError."""
+def install_fatal_dump(listener: Listener, commands_file: str | PathLike[str] | None = None) -> None:
+    """From now on SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT first write the last state of each loop to standard error, and the
+    ledger's last commands (up to 4 MiB, with names of users) to the file, made 0600, for broker.model.commands.decode_commands; then the
+    process dies of the signal. Of the whole process: the newest listener counts, and is kept. Main thread. OSError, ValueError."""
 
 METHOD_NAMES: tuple[str, ...]
 OUTCOME_NAMES: tuple[str, ...]

@@ -23,7 +23,7 @@ and of this folder, in the order in which they build on each other:
     sockets     connections taken and handed over, bytes in and out
     peers       a connection from accept to close
     loop        rounds, waiting, draining
-    fatal       what a fatal signal prints
+    fatal       what a fatal signal prints, and leaves behind
     counting    the Python face of what was counted
     face        the Python face of the listener
 """
@@ -34,7 +34,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset, strchr, strlen
+from libc.string cimport memcmp, memcpy, memmove, memset, strchr, strcpy, strlen
 from libc.time cimport tm
 
 from journal_records cimport JOURNAL_PORT_NAME, JOURNAL_PORT_VERSION, JournalPort
@@ -51,8 +51,10 @@ from wire cimport *
 from words cimport *
 
 import os
+from struct import calcsize
 
 from broker.errors import ConfigError, ConfigFault
+from broker.model.commands import COMMAND_DUMP_HEAD
 from broker.model.listener import CallCounts, ListenerCounters
 from broker.model.tls import TlsError
 

@@ -21,6 +21,7 @@ cdef class Listener:
     """Serves client apps; see broker/_listener.pyi."""
 
     cdef Shared shared
+    cdef object ledger
     cdef object ledger_port
     cdef object journal_port
     cdef bint is_watching
@@ -34,6 +35,7 @@ cdef class Listener:
     ):
         cdef Settings wanted
         cdef int64_t time_max = TIME_NS_MAX
+        self.ledger = ledger
         self.ledger_port = ledger.port()
         self.context = tls
         self.shared.port = <const LedgerPort*>PyCapsule_GetPointer(self.ledger_port, PORT_NAME)
@@ -109,12 +111,16 @@ cdef class Listener:
         cdef Loop* loop = self.shared.loops[_within("number", number, 0, self.shared.loop_count - 1)]
         cdef sigset_t blocked
         cdef sigset_t before
+        cdef void* stack
         if not take_once(&loop.is_begun):
             raise RuntimeError(f"loop {number} was run before")
         with nogil:
             faults_but_all(&blocked)
             pthread_sigmask(SIG_SETMASK, &blocked, &before)
+            stack = malloc(SIGNAL_STACK_SIZE)
+            signal_stack_begin(stack)
             loop_run(loop)
+            signal_stack_end(stack)
             pthread_sigmask(SIG_SETMASK, &before, NULL)
 
     def set_serving(self, is_serving):
@@ -169,9 +175,16 @@ cdef void faults_but_all(sigset_t* blocked) noexcept nogil:
 _dumped = None
 
 
-def install_fatal_dump(Listener listener not None):
-    """From now on a fatal signal prints the listener's last states."""
-    global _dumped
+def install_fatal_dump(Listener listener not None, commands_file=None):
+    """From now on a fatal signal prints the listener's last states, and writes the ledger's last commands."""
+    global _dumped, commands_head_size
+    cdef bytes path = b"" if commands_file is None else os.fsencode(commands_file)
+    cdef bytes head = listener.ledger.recent_commands()[:calcsize(COMMAND_DUMP_HEAD)]
+    if len(path) >= PATH_SIZE_MAX or len(head) > COMMANDS_HEAD_MAX:
+        raise ValueError(f"{commands_file} is too long a name")
+    commands_head_size = <uint32_t>len(head)
+    memcpy(commands_head, PyBytes_AS_STRING(head), commands_head_size)
+    strcpy(commands_path, PyBytes_AS_STRING(path))
     if not fatal_install(&listener.shared):
         raise _os_error()
     _dumped = listener

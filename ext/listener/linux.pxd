@@ -66,7 +66,12 @@ cdef extern from "<fcntl.h>" nogil:
     const int F_GETFL
     const int F_SETFL
     const int O_NONBLOCK
+    const int O_WRONLY
+    const int O_CREAT
+    const int O_TRUNC
+    const int O_CLOEXEC
     int fcntl(int fd, int command, ...)
+    int open_path "open"(const char* path, int flags, ...)
 
 cdef extern from "<unistd.h>" nogil:
     int close_fd "close"(int fd)
@@ -107,6 +112,13 @@ cdef extern from "<signal.h>" nogil:
     const int SIGTRAP
     const int SIGSYS
     const int SA_NODEFER
+    const int SA_ONSTACK
+    const int SS_DISABLE
+    ctypedef struct signal_stack "stack_t":
+        void* ss_sp
+        int ss_flags
+        size_t ss_size
+    int sigaltstack(const signal_stack* fresh, signal_stack* old)
     const int SA_RESETHAND
     signal_fn SIG_DFL
     int sigfillset(sigset_t* signals)

@@ -18,9 +18,10 @@ import pytest
 from grpc import aio
 from hyperframe.frame import GoAwayFrame, PingFrame
 
+from broker.model.commands import CommandKind, decode_commands
 from broker.v1 import sessions_pb2, sessions_pb2_grpc
 from tests.hostile.attacker import KEEP_ALIVE, Attacker
-from tests.listener.harness import MS, WAIT_S, S, Served, open_request, serving
+from tests.listener.harness import GENERATION, MS, WAIT_S, S, Served, open_request, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 LAST_STREAM_OF_NOTICE = 2**31 - 1
@@ -172,6 +173,59 @@ with serving(thread_count=2) as served:
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     time.sleep(WAIT_S)
 """
+
+
+COMMANDS = """
+import os, signal, sys, time
+from broker._listener import install_fatal_dump
+from tests.listener.harness import WAIT_S, open_request, serving
+with serving() as served:
+    install_fatal_dump(served.listener, sys.argv[1])
+    for number in range(int(sys.argv[2])):
+        served.ledger.renew(time.monotonic_ns(), bytes(32))
+    served.sessions().Open(open_request(user="the last"), timeout=WAIT_S)
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(WAIT_S)
+"""
+
+
+@pytest.mark.parametrize("count", [10, 300_000], ids=["all-commands", "the-last-of-many"])
+def test_a_fatal_signal_leaves_the_last_commands_in_a_file_that_can_be_read(tmp_path: Path, count: int) -> None:
+    left = tmp_path / "commands"
+    arguments = [sys.executable, "-c", COMMANDS, str(left), str(count)]
+    ended = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S * 2)
+    assert ended.returncode == -signal.SIGSEGV
+    assert f"usher: the last commands are in {left}" in ended.stderr
+    assert left.stat().st_mode & 0o777 == 0o600
+    dump = decode_commands(left.read_bytes())
+    assert dump.is_whole == (count == 10)
+    opened = [command for command in dump.commands if command.kind is CommandKind.OPEN]
+    assert [command.texts[0] for command in opened] == [b"the last"]
+    assert dump.settings["generation"] == GENERATION
+
+
+OVERFLOW = """
+import resource, sys, threading
+from broker._listener import install_fatal_dump
+from tests.listener import harness
+from tests.listener.streams import KeepAlive, open_many
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+threading.stack_size(32768)  # less than a loop needs for a full message of a stream
+with harness.serving() as served:
+    threading.stack_size(0)
+    install_fatal_dump(served.listener)
+    with KeepAlive(served) as stream:
+        ids = open_many(served, 5) * 51
+        for _ in range(20):
+            stream.send(*ids)
+        stream.results(20 * 255)
+"""
+
+
+def test_a_loop_whose_stack_is_used_up_still_says_where_it_was() -> None:
+    ended = subprocess.run([sys.executable, "-c", OVERFLOW], cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S * 2)
+    assert ended.returncode == -signal.SIGSEGV
+    assert "usher: loop 0: " in ended.stderr
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL"])
