@@ -13,7 +13,7 @@ google.rpc.ErrorInfo whose domain is "usher" and whose reason is one of:
   NOT_FOUND           SESSION_NOT_FOUND: never opened here, ended, or expired
   UNAUTHENTICATED     IDENTITY_REQUIRED
   RESOURCE_EXHAUSTED  OVERLOADED (metadata "bound"): a bound of the broker, not of the licence
-  UNAVAILABLE         DRAINING, EVENTS_FULL: nothing was changed, try again
+  UNAVAILABLE         DRAINING, EVENTS_FULL, RENEW_ONLY (the disk cannot be written): nothing was changed, try again
   UNIMPLEMENTED       NOT_SERVED_HERE
 """
 

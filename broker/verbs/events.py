@@ -6,7 +6,7 @@ reads is decoded. Two kinds of readers:
 
 * listeners are called with each block as it is drained, while they say that they listen (KeepAlive's notices);
 * watchers are cursors into what is kept (WatchEvents): a slow one holds nothing up and grows nothing, it just finds that
-  it missed some.
+  it missed some. What only the journal needs is not shown to them.
 
 Sequences grow by one with each event of a run of the broker. A lossy ring (durability none) may have overwritten events before
 the pump came: watchers find that they missed them, listeners are told to look for themselves. Event loop's thread only.
@@ -23,6 +23,7 @@ from itertools import islice
 from typing import Protocol
 
 from broker.model.events import Event, decode_events, event_start
+from broker.model.words import JOURNAL_KINDS
 from broker.verbs.bounds import EVENTS_KEPT_MAX, EVENTS_KEPT_SIZE_MAX, EVENTS_PER_MESSAGE_MAX
 
 _INTERVAL_S = 0.05
@@ -209,13 +210,15 @@ class EventWatch:
         pump.add_waker(self._waker)
 
     def ready(self, count_max: int = EVENTS_PER_MESSAGE_MAX) -> EventBlock | None:
-        """The next events if there are any."""
-        events = self._pump.kept_after(self._sequence, count_max)
-        if not events:
-            return None
-        missed_count = events[0].event.sequence - self._sequence - 1
-        self._sequence = events[-1].event.sequence
-        return EventBlock(events, missed_count)
+        """The next events if there are any that people are told of."""
+        missed_count = 0
+        while events := self._pump.kept_after(self._sequence, count_max):
+            missed_count += events[0].event.sequence - self._sequence - 1
+            self._sequence = events[-1].event.sequence
+            told = [timed for timed in events if timed.event.kind not in JOURNAL_KINDS]
+            if told or missed_count:
+                return EventBlock(told, missed_count)
+        return None
 
     async def next(self, count_max: int = EVENTS_PER_MESSAGE_MAX) -> EventBlock:
         """The next events; waits for at least one."""

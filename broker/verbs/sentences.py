@@ -35,6 +35,12 @@ _BOUND_WORDS = {
 }
 
 
+NOT_WRITABLE_SENTENCE = (
+    "The broker cannot write to its disk: sessions go on and can be renewed, released and closed, but nothing new is given;"
+    " let the admin look at the log of the broker, and try again later."
+)
+
+
 def seconds(duration_ns: int) -> str:
     """A duration for people: "5 s", "0.5 s"."""
     return f"{duration_ns / 1e9:g} s"

@@ -30,7 +30,7 @@ from broker.verbs.messages import (
 from broker.verbs.notices import NoticeBoard
 from broker.verbs.public_id import public_id_of
 from broker.verbs.seams import Clock, LedgerFace
-from broker.verbs.sentences import not_found_sentence, overloaded_sentence
+from broker.verbs.sentences import NOT_WRITABLE_SENTENCE, not_found_sentence, overloaded_sentence
 from broker.verbs.settings import SessionSettings, renew_after_ns
 
 
@@ -213,6 +213,8 @@ class SessionVerbs:
                 return VerbError("RESOURCE_EXHAUSTED", "OVERLOADED", overloaded_sentence(bound), metadata)
             case Status.DRAINING:
                 return _draining()
+            case Status.NOT_WRITABLE:
+                return VerbError("UNAVAILABLE", "RENEW_ONLY", NOT_WRITABLE_SENTENCE)
             case Status.EVENTS_FULL:
                 return VerbError(
                     "UNAVAILABLE", "EVENTS_FULL", "The broker is behind with recording its events; nothing was changed, try again."

@@ -32,7 +32,7 @@ cdef extern from *:
     static const unsigned char usher_outcome_of_status[] = {
         11 /* none */, 1 /* granted */, 2 /* denied */, 3 /* ended */, 0 /* renewed */, 1 /* acquired */, 0 /* released */,
         0 /* closed */, 5 /* not found */, 4 /* request id reused */, 4 /* invalid */, 7 /* overloaded */,
-        8 /* events full */, 8 /* draining */,
+        8 /* events full */, 8 /* draining */, 8 /* not writable */,
     };
 
     /* 1-2-5 from 10 us to 10 s, in nanoseconds. */
@@ -42,7 +42,7 @@ cdef extern from *:
         10000000000LL,
     };
     """
-    const uint8_t OUTCOME_OF_STATUS "usher_outcome_of_status"[14]
+    const uint8_t OUTCOME_OF_STATUS "usher_outcome_of_status"[15]
     const long long LATENCY_BOUNDS "usher_latency_bounds"[19]
 
 
@@ -50,7 +50,7 @@ cdef inline uint8_t outcome_of(const Outcome* outcome) noexcept nogil:
     """Of an answer of the ledger. An identity that is none is no bad field."""
     if outcome.status == STATUS_INVALID and outcome.detail == INVALID_IDENTITY:
         return OUTCOME_UNAUTHENTICATED
-    USHER_ASSERT(outcome.status <= STATUS_DRAINING)
+    USHER_ASSERT(outcome.status <= STATUS_NOT_WRITABLE)
     return OUTCOME_OF_STATUS[outcome.status]
 
 

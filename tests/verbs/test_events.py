@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from broker.model.events import Event
 from broker.model.words import EventKind
-from broker.v1 import admin_pb2
+from broker.v1 import admin_pb2, sessions_pb2
 from broker.verbs.events import EventPump
-from tests.verbs.world import WALL_NS, World
+from tests.verbs.world import WALL_NS, World, fresh_id
 
 
 def test_events_come_in_order_with_the_wall_time_of_their_draining() -> None:
@@ -49,7 +49,23 @@ def test_a_sequence_of_an_earlier_run_brings_all_that_is_kept() -> None:
     world.grant("platform")
     block = world.pump.watch(10_000_000).ready()
     assert block is not None
-    assert block.events[0].event.sequence == 1
+    assert block.missed_count == 0
+    assert block.events[0].event.kind is EventKind.CAPACITY_CHANGED, "the first that people are told of"
+
+
+def test_what_only_the_journal_needs_is_not_shown() -> None:
+    world = World(seats={"platform": 5})
+    grant = world.grant("platform")
+    watch = world.pump.watch(0)
+    world.verbs.release(sessions_pb2.ReleaseRequest(session_id=grant.session_id, request_id=fresh_id(), product="platform"))
+    world.pump.pump()
+    block = watch.ready()
+    assert block is not None
+    kinds = [timed.event.kind for timed in block.events]
+    assert kinds == [EventKind.LEASE_ENDED, EventKind.CHARGE_FREED]
+    kept = world.pump.kept_after(0, 1000)
+    assert EventKind.REQUEST_DONE in {timed.event.kind for timed in kept}
+    assert watch.ready() is None
 
 
 def test_what_is_no_longer_kept_is_counted_as_missed() -> None:
@@ -104,13 +120,14 @@ def test_what_is_kept_is_bounded_in_bytes_too() -> None:
     world = World(seats={"platform": 500})
     pump = EventPump(ledger=world.ledger, wall_ns=lambda: WALL_NS, kept_size_max=1_000)
     watch = pump.watch(0)
+    before = pump.last_sequence
     for _ in range(50):
         world.grant("platform")
         pump.pump()
     assert 0 < pump.kept_size <= 1_000
     block = watch.ready()
     assert block is not None
-    assert block.missed_count + len(block.events) + 1 == pump.last_sequence
+    assert before + block.missed_count + len(block.events) == pump.last_sequence
     assert block.events[-1].event.sequence == pump.last_sequence
 
 

@@ -253,6 +253,35 @@ def test_open_waiting_answers_one_typed_denial() -> None:
     assert answer.denial.reason == types_pb2.DENIAL_REASON_WAITING_UNSUPPORTED
 
 
+def test_a_broker_that_cannot_write_opens_nothing_and_lets_sessions_live_and_end() -> None:
+    world = World(seats={"platform": 5, "crm": 5})
+    request = open_request("platform")
+    grant = world.verbs.open(request, "").grant
+    world.ledger.set_writable(world.clock(), False)
+    wanted = [types_pb2.ProductRequest(product="crm")]
+    acquire = sessions_pb2.AcquireRequest(session_id=grant.session_id, request_id=fresh_id(), products=wanted)
+    for ask in (lambda: world.verbs.open(open_request("platform", user="bob"), ""), lambda: world.verbs.acquire(acquire)):
+        with pytest.raises(VerbError) as error:
+            ask()
+        assert refusal(error) == ("UNAVAILABLE", "RENEW_ONLY", {})
+        assert "cannot write" in error.value.message
+    assert world.verbs.open(request, "").grant.replayed
+    assert world.verbs.renew(sessions_pb2.RenewRequest(session_id=grant.session_id)).ttl.seconds == 60
+    close = sessions_pb2.CloseRequest(session_id=grant.session_id, request_id=fresh_id())
+    assert world.verbs.close(close).end_reason == types_pb2.END_REASON_CLOSED
+    world.ledger.set_writable(world.clock(), True)
+    assert world.verbs.open(open_request("platform", user="bob"), "").HasField("grant")
+
+
+def test_a_broker_that_learns_says_so_and_when_to_ask_again() -> None:
+    world = World(seats={"platform": 5})
+    world.ledger.set_learning(world.clock(), world.clock() + 30 * S)
+    denial = world.verbs.open(open_request("platform"), "").denial
+    assert denial.reason == types_pb2.DENIAL_REASON_LEARNING
+    assert denial.retry_after.seconds == 30
+    assert "30 s" in denial.message
+
+
 def test_a_draining_broker_opens_nothing_and_renews_on() -> None:
     world = World(seats={"platform": 5})
     grant = world.grant("platform")
