@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 
 from broker.history import raw
 from broker.history.changes import Changes, Row
-from broker.model.words import EventKind
 
 EVENTS_SINGLE_MAX = 10_000
 STEP_BACK_NS = 300 * 10**9
@@ -29,17 +28,6 @@ MINUTE_NS = 60 * 10**9
 SECOND_NS = 10**9
 SESSIONS_POOL = -1
 """The pool of `usage` and `pools` that counts open sessions."""
-
-BOOKKEEPING = frozenset(
-    {
-        raw.PRODUCT_DECLARED,
-        raw.POOL_DECLARED,
-        raw.REQUEST_DONE,
-        raw.NOTE,
-        raw.WALL_CLOCK,
-        raw.LEASES_ACKNOWLEDGED,
-    }
-)
 
 
 @dataclass(slots=True)
@@ -78,6 +66,8 @@ class PoolUse:
     capacity: int = 0
     deficit: int = 0
     since_ns: int = 0
+    row: list[int] | None = None
+    """Of `Changes.usage` for the minute that the fold is in, once the pool has changed in it."""
 
     @staticmethod
     def of_row(row: Row) -> PoolUse:
@@ -108,13 +98,14 @@ class Fold:
         self._minute = self.state.now_ns // MINUTE_NS
         self._tally: dict[tuple[int, int, int], int] = {}
         self._minute_row = [0, 0, 0]
+        self._is_single = True
         self._handlers: dict[int, Handler] = {
-            EventKind.SESSION_OPENED: self._opened,
-            EventKind.SESSION_ENDED: self._ended,
-            EventKind.LEASE_STARTED: self._lease_started,
-            EventKind.LEASE_ENDED: self._lease_ended,
-            EventKind.CHARGE_FREED: self._charge_freed,
-            EventKind.CAPACITY_CHANGED: self._capacity_changed,
+            raw.SESSION_OPENED: self._opened,
+            raw.SESSION_ENDED: self._ended,
+            raw.LEASE_STARTED: self._lease_started,
+            raw.LEASE_ENDED: self._lease_ended,
+            raw.CHARGE_FREED: self._charge_freed,
+            raw.CAPACITY_CHANGED: self._capacity_changed,
             raw.PRODUCT_DECLARED: self._product_declared,
             raw.POOL_DECLARED: self._pool_declared,
             raw.WALL_CLOCK: self._wall_clock,
@@ -132,33 +123,32 @@ class Fold:
         """Whole events that begin at a log position, which must be the state's."""
         assert position == self.state.position, "events are taken in their order, without a hole"
         unpack, start, end = raw.HEADER.unpack_from, 0, len(data)
-        state, handlers, count = self.state, self._handlers, 0
+        handlers, bookkeeping, count, last = self._handlers, raw.BOOKKEEPING, 0, -1
         while start < end:
             header = unpack(data, start)
+            kind = header[1]
             if header[5] != self._ledger_ns:
                 self._pass(header[5])
-            kind = header[1]
             if kind == raw.RUN_STARTED:
                 self._run_started(position + start, data, start, header)
-            is_single = True
-            if kind not in BOOKKEEPING:
-                is_single = state.single_left > 0
-                self._tell(position + start, header, is_single)
+            if kind not in bookkeeping:
+                self._tell(position + start, header)
             handler = handlers.get(kind)
             if handler is not None:
-                self._is_single = is_single
                 handler(position + start, data, start, header)
             last = start
             start += header[0]
             count += 1
         if count:
-            state.last_position, state.last_header = position + last, data[last : last + raw.HEADER.size].hex()
+            self.state.last_position, self.state.last_header = position + last, data[last : last + raw.HEADER.size].hex()
         self._changes.event_count += count
-        state.position = position + end
+        self.state.position = position + end
 
     def changes(self) -> Changes:
         """What changed since the last call; belongs to the state as it is now."""
         self._flush_minute()
+        for pool in self.pools.values():
+            pool.row = None
         changes = self._changes
         changes.pools = [self.pools[number].as_row() for number in sorted(self._changed)]
         self._changes, self._changed = Changes(), set()
@@ -173,27 +163,31 @@ class Fold:
         below it, until the broker starts again or the charges of that time are over."""
         state = self.state
         state.position, state.offset_ns = position, offset_ns
-        state.last_position, state.last_header = -1, ""
+        state.last_position, state.last_header, state.is_running = -1, "", True
         for pool in self.pools.values():
             pool.seats_used = 0
             self._changed.add(pool.pool)
         self._ledger_ns = None
 
-    def _tell(self, position: int, header: tuple[int, ...], is_single: bool) -> None:
+    def _tell(self, position: int, header: tuple[int, ...]) -> None:
         """Counts an event, and keeps it if it is one of the first of its second."""
-        _, kind, reason, _, _, _, fence, charge, pool, product, seats, deficit, _, _ = header
-        if kind != EventKind.CAPACITY_CHANGED:
-            deficit = 0  # of sessions it is where their record is
+        _, kind, reason, _, _, _, fence, charge, pool, product, seats, deficit, _ = header
         row = self._minute_row
         if not row[1]:
             row[0] = position
         row[1] += 1
         what = (kind, product, reason)
-        self._tally[what] = self._tally.get(what, 0) + (seats if kind == EventKind.DENIED else 1)
-        if is_single:
+        self._tally[what] = self._tally.get(what, 0) + (seats if kind == raw.DENIED else 1)
+        state = self.state
+        if state.single_left > 0:
+            state.single_left -= 1
+            self._is_single = True
             row[2] += 1
-            self.state.single_left -= 1
-            self._changes.events.append((position, self.state.now_ns, kind, reason, fence, charge, pool, product, seats, deficit))
+            if kind != raw.CAPACITY_CHANGED:
+                deficit = 0  # of what names a session it is where that session's record is
+            self._changes.events.append((position, state.now_ns, kind, reason, fence, charge, pool, product, seats, deficit))
+        else:
+            self._is_single = False
 
     # --- time ---------------------------------------------------------------------------------------------------------------
 
@@ -211,6 +205,7 @@ class Fold:
             self._minute = minute
             for pool in self.pools.values():
                 self._carry(pool)
+                pool.row = None
         second = state.now_ns // SECOND_NS
         if second != state.second:
             state.second, state.single_left = second, EVENTS_SINGLE_MAX
@@ -235,7 +230,7 @@ class Fold:
             return
         self._changed.add(pool.pool)
         pool.since_ns = now_ns
-        if not pool.seats_used or not 0 < now_ns - since_ns <= UNCOUNTED_NS:
+        if not (pool.seats_used and self.state.is_running and 0 < now_ns - since_ns <= UNCOUNTED_NS):
             return
         while since_ns < now_ns:
             minute = since_ns // MINUTE_NS
@@ -243,28 +238,39 @@ class Fold:
             self._use(minute, pool, end_ns - since_ns)
             since_ns = end_ns
 
-    def _use(self, minute: int, pool: PoolUse, span_ns: int) -> None:
+    def _use(self, minute: int, pool: PoolUse, span_ns: int) -> list[int]:
         row = self._changes.usage.get((minute, pool.pool))
         if row is None:
             row = self._changes.usage[minute, pool.pool] = [0, 0]
         if pool.seats_used > row[0]:
             row[0] = pool.seats_used
         row[1] += pool.seats_used * span_ns
+        return row
 
     def _charge(self, number: int, product: int, seats: int) -> None:
-        """Seats taken (or given back, below 0)."""
+        """Seats taken (or given back, below 0). While the minute lasts the pool has its row at hand."""
+        now_ns = self.state.now_ns
         pool = self.pools.get(number)
         if pool is None:
-            pool = self.pools[number] = PoolUse(number, product, since_ns=self.state.now_ns)
-        self._carry(pool)
-        pool.seats_used = max(0, pool.seats_used + seats)
-        self._changed.add(number)
-        self._use(self.state.now_ns // MINUTE_NS, pool, 0)
+            pool = self.pools[number] = PoolUse(number, product, since_ns=now_ns)
+        row, used = pool.row, pool.seats_used
+        if row is None:
+            self._carry(pool)
+            self._changed.add(number)
+            row = pool.row = self._use(self._minute, pool, 0)
+        elif pool.since_ns < now_ns:
+            row[1] += used * (now_ns - pool.since_ns)
+            pool.since_ns = now_ns
+        used += seats
+        pool.seats_used = used if used > 0 else 0
+        if used > row[0]:
+            row[0] = used
 
-    def _stop_counting(self) -> None:
-        """Until the next event nobody runs: what is charged is not in use."""
+    def _begin_counting(self) -> None:
+        """A broker starts: before this nobody ran, and what was charged was not in use."""
         for pool in self.pools.values():
-            pool.since_ns = self.state.now_ns
+            pool.since_ns, pool.row = self.state.now_ns, None
+            pool.capacity = pool.deficit = 0  # until keys have proven themselves again
             self._changed.add(pool.pool)
 
     # --- events -----------------------------------------------------------------------------------------------------------
@@ -284,7 +290,7 @@ class Fold:
             row[8], row[9] = self.state.now_ns, header[2]
 
     def _lease_started(self, position: int, _data: bytes, _start: int, header: tuple[int, ...]) -> None:
-        fence, charge, number, product, seats = header[6:11]
+        _, _, _, _, _, _, fence, charge, number, product, seats, _, _ = header
         if seats:
             self._charge(number, product, seats)
         if self._is_single:
@@ -305,7 +311,7 @@ class Fold:
         self._charge(header[8], header[9], -header[10])
 
     def _capacity_changed(self, position: int, _data: bytes, _start: int, header: tuple[int, ...]) -> None:
-        _, _, number, product, capacity, deficit = header[6:12]
+        number, product, capacity, deficit = header[8:12]
         pool = self.pools.get(number)
         if pool is None:
             pool = self.pools[number] = PoolUse(number, product, since_ns=self.state.now_ns)
@@ -339,12 +345,14 @@ class Fold:
     def _run_started(self, position: int, data: bytes, start: int, header: tuple[int, ...]) -> None:
         state = self.state
         if state.is_running:
+            for pool in self.pools.values():
+                self._carry(pool)
             self._changes.run_ends.append((state.generation, state.now_ns, 0))
+        state.is_running = False
         wall_ns = raw.wall_ns(data, start)
         state.offset_ns = wall_ns - header[5]
-        self._stop_counting()
         self._go_to(wall_ns)
-        self._stop_counting()
+        self._begin_counting()
         state.generation, state.is_running = raw.generation(data, start), True
         self._changes.runs.append((state.generation, position, state.now_ns, None, None))
 

@@ -3,7 +3,7 @@
 broker/model/events.py says what the fields mean; it makes objects, which at some hundred thousand events a second are too dear here. A test
 holds the two against each other.
 
-    header tuple    0 size  1 kind  2 reason  3 flags  4 sequence  5 time_ns  6 fence  7 charge  8 pool  9 product  10 seats  11 deficit  12-13 detail
+    header tuple    0 size  1 kind  2 reason  3 flags  4 sequence  5 time_ns  6 fence  7 charge  8 pool  9 product  10 seats  11 deficit  12 detail
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from __future__ import annotations
 import struct
 
 from broker.model.terms import PoolTerms
-from broker.model.words import LicenceModel, Sharing
+from broker.model.words import JOURNAL_KINDS, EventKind, LicenceModel, Sharing
 
-HEADER = struct.Struct("<IHBBQqQQiiiiii")
+HEADER = struct.Struct("<IHBBQqQQiiiiq")
 assert HEADER.size == 64
 
-REQUEST_DONE = 12
-PRODUCT_DECLARED = 13
-POOL_DECLARED = 14
-NOTE = 15
-WALL_CLOCK = 16
-RUN_STARTED = 17
-RUN_ENDED = 18
-LEASES_ACKNOWLEDGED = 19
+SESSION_OPENED, SESSION_ENDED, DENIED = int(EventKind.SESSION_OPENED), int(EventKind.SESSION_ENDED), int(EventKind.DENIED)
+LEASE_STARTED, LEASE_ENDED = int(EventKind.LEASE_STARTED), int(EventKind.LEASE_ENDED)
+CAPACITY_CHANGED, CHARGE_FREED = int(EventKind.CAPACITY_CHANGED), int(EventKind.CHARGE_FREED)
+PRODUCT_DECLARED, POOL_DECLARED = int(EventKind.PRODUCT_DECLARED), int(EventKind.POOL_DECLARED)
+WALL_CLOCK, RUN_STARTED, RUN_ENDED = int(EventKind.WALL_CLOCK), int(EventKind.RUN_STARTED), int(EventKind.RUN_ENDED)
+BOOKKEEPING = frozenset(int(kind) for kind in JOURNAL_KINDS - {EventKind.RUN_STARTED, EventKind.RUN_ENDED})
+"""What only the ledger needs to be made anew."""
 
 _BODY_AT = HEADER.size
 _DETAIL = struct.Struct("<q")

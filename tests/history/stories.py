@@ -131,37 +131,78 @@ class Log:
         return self.first
 
 
-def random_commands(seed: int, count: int, users: int = 12) -> bytes:
-    """The events of a real ledger under so many random commands, some minutes long."""
+def random_commands(seed: int, count: int, runs: int = 1, users: int = 12) -> bytes:
+    """The events of a real ledger under so many random commands, some minutes long, and of its next lives after stops and crashes."""
     chance = random.Random(seed)
-    ledger = Ledger(broker_id=BROKER_ID, secret=b"s" * 16, generation=1, start_ns=1, event_ring_size=1 << 22, ttl_ns=30 * SECOND_NS)
-    now_ns = 1
-    shared = PoolTerms(sharing=Sharing.USER, share_max=3, linger_ns=5 * SECOND_NS, weight=2)
-    pools = {"platform": ledger.declare_pool("platform", PoolTerms(), False), "crm": ledger.declare_pool("crm", shared, True)}
-    open_ids: list[bytes] = []
-    parts: list[bytes] = []
-    for number in range(count):
-        now_ns += int(chance.expovariate(1 / 200_000_000))
+    past = b""
+    wall_ns = NOON_NS + chance.randrange(MINUTE_NS)
+    for generation in range(1, runs + 1):
+        run = _Run(chance, generation, past, wall_ns, users)
+        for number in range(count // runs):
+            run.command(generation << 32 | number)
+        if chance.random() < 0.5:
+            run.ledger.end_run(run.now_ns)
+        past += run.drained()
+        wall_ns = run.wall_ns + chance.randrange(1, 200 * SECOND_NS)
+    return past
+
+
+class _Run:
+    """One life of a ledger."""
+
+    def __init__(self, chance: random.Random, generation: int, past: bytes, wall_ns: int, users: int) -> None:
+        self.chance, self.users = chance, users
+        self.now_ns = chance.randrange(1, 10**15)
+        self.wall_ns = wall_ns
+        self.ledger = Ledger(
+            broker_id=BROKER_ID, secret=b"s" * 16, generation=generation, start_ns=self.now_ns, event_ring_size=1 << 24, ttl_ns=30 * SECOND_NS
+        )
+        self.ledger.replay(past)
+        self.ledger.resume(self.now_ns, wall_ns)
+        self.marked_ns = self.now_ns
+        shared = PoolTerms(sharing=Sharing.USER, share_max=3, linger_ns=5 * SECOND_NS, weight=2)
+        self.pools = {
+            "platform": self.ledger.declare_pool("platform", PoolTerms(), False),
+            "crm": self.ledger.declare_pool("crm", shared, True),
+        }
+        self.open_ids: list[bytes] = []
+        self.parts: list[bytes] = []
+
+    def drained(self) -> bytes:
+        """All its events."""
+        while data := self.ledger.drain_block()[0]:
+            self.parts.append(data)
+        return b"".join(self.parts)
+
+    def command(self, number: int) -> None:
+        """Anything."""
+        chance, ledger = self.chance, self.ledger
+        passed_ns = int(chance.expovariate(1 / 200_000_000))
+        self.now_ns += passed_ns
+        self.wall_ns += passed_ns
+        now_ns, request_id = self.now_ns, number.to_bytes(16, "big")
+        if now_ns - self.marked_ns > MINUTE_NS:
+            self.wall_ns += chance.randrange(-SECOND_NS, SECOND_NS)
+            self.marked_ns = now_ns
+            ledger.mark_wall(now_ns, self.wall_ns)
         draw = chance.random()
-        request_id = number.to_bytes(16, "big")
         if draw < 0.4:
             products = chance.choice(([("platform", False)], [("platform", False), ("crm", True)], [("crm", False)], [("fax", False)]))
-            user = b"user %d" % chance.randrange(users)
+            user = b"user %d" % chance.randrange(self.users)
             answer = ledger.open(now_ns, request_id=request_id, user=user, host=b"host", products=products)
             if answer.status == 1:
-                open_ids.append(answer.session_id)
-        elif draw < 0.6 and open_ids:
-            ledger.close(now_ns, open_ids.pop(chance.randrange(len(open_ids))), request_id)
-        elif draw < 0.75 and open_ids:
-            ledger.renew(now_ns, chance.choice(open_ids))
-        elif draw < 0.85 and open_ids:
-            ledger.acquire(now_ns, chance.choice(open_ids), request_id, [(chance.choice(list(pools)), False)])
-        elif draw < 0.92 and open_ids:
-            ledger.release(now_ns, chance.choice(open_ids), request_id, chance.choice(list(pools)))
+                self.open_ids.append(answer.session_id)
+        elif draw < 0.6 and self.open_ids:
+            ledger.close(now_ns, self.open_ids.pop(chance.randrange(len(self.open_ids))), request_id)
+        elif draw < 0.75 and self.open_ids:
+            ledger.renew(now_ns, chance.choice(self.open_ids))
+        elif draw < 0.85 and self.open_ids:
+            ledger.acquire(now_ns, chance.choice(self.open_ids), request_id, [(chance.choice(list(self.pools)), False)])
+        elif draw < 0.92 and self.open_ids:
+            ledger.release(now_ns, chance.choice(self.open_ids), request_id, chance.choice(list(self.pools)))
         elif draw < 0.96:
             source = chance.randrange(4)
-            pool = pools[("platform", "crm")[source % 2]]
+            pool = self.pools[("platform", "crm")[source % 2]]
             ledger.prove_source(now_ns, source, pool, chance.randrange(1, 12), now_ns + 40 * SECOND_NS, now_ns + 45 * SECOND_NS)
         ledger.advance(now_ns)
-        parts.append(ledger.drain_block()[0])
-    return b"".join(parts)
+        self.parts.append(ledger.drain_block()[0])

@@ -12,7 +12,7 @@ from broker.history.fold import EVENTS_SINGLE_MAX, UNCOUNTED_NS
 from broker.history.projector import Projector, whole_parts
 from broker.history.rebuild import rebuild
 from broker.history.store import HistoryStore
-from tests.history.recount import positions, recount, tables_of
+from tests.history.recount import positions, recount, tables_of, told_positions
 from tests.history.stories import (
     BROKER_ID,
     FENCE,
@@ -33,34 +33,35 @@ def projected(tmp_path: Path, data: bytes, name: str = "whole") -> Path:
     return tmp_path / f"{name}.db"
 
 
-def with_mark(data: bytes, after_ns: int) -> tuple[bytes, int]:
+def with_mark(data: bytes, after_ns: int) -> bytes:
     """A mark of the wall clock behind it, at which all sums are brought to the same instant."""
-    last = list(positions(data))[-1]
+    count = recount(data)
     story = Story()
-    story.now_ns = int.from_bytes(data[last + 16 : last + 24], "little") + after_ns
-    story.mark(story.now_ns)
-    return data + story.data, story.now_ns
+    story.now_ns = count.now_ns - count.ahead_ns + after_ns
+    story.mark(count.now_ns + after_ns)
+    return data + story.data
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_every_row_is_what_an_independent_count_says(tmp_path: Path, seed: int) -> None:
-    events = random_commands(seed, 3000)
-    data, end_ns = with_mark(events, 3 * SECOND_NS)
+@pytest.mark.parametrize(("seed", "runs"), [(1, 1), (2, 1), (3, 4), (4, 7)])
+def test_every_row_is_what_an_independent_count_says(tmp_path: Path, seed: int, runs: int) -> None:
+    data = with_mark(random_commands(seed, 3000, runs), 3 * SECOND_NS)
     tables = tables_of(projected(tmp_path, data))
-    count = recount(events)
+    count = recount(data)
     assert [tuple(row) for row in count.sessions.values()] == [row[:10] for row in tables["sessions"]]
-    leases = [tuple(lease) for key in sorted(count.leases) for lease in count.leases[key]]
+    leases = [tuple(lease) for which in sorted(count.leases) for lease in count.leases[which]]
     assert leases == [(fence, product, *rest) for fence, product, _, *rest in tables["leases"]]
     assert sorted((*where, number) for where, number in count.counts.items()) == tables["counts"]
-    assert count.usage(end_ns) == tables["usage"]
+    assert count.usage() == tables["usage"]
     assert {minute: events for minute, _, events, _ in tables["minutes"]} == count.event_counts
-    assert [row[0] for row in tables["events"]] == list(positions(events))
+    assert [row[0] for row in tables["events"]] == told_positions(data)
     assert {row[0]: row[4] for row in tables["pools"]} == {pool: steps[-1][1] for pool, steps in count.seats.items()}
+    assert [row[2] for row in tables["runs"]] == [begin for begin, _ in count.runs]
+    assert [row[3] for row in tables["runs"]][:-1] == [end for _, end in count.runs][:-1]
 
 
 @pytest.mark.parametrize("seed", [5, 6])
 def test_however_the_log_is_cut_the_history_is_the_same(tmp_path: Path, seed: int) -> None:
-    data = random_commands(seed, 3000)
+    data = random_commands(seed, 3000, 3)
     whole = projected(tmp_path, data)
     chance = random.Random(seed)
     log = Log(tmp_path / "cut.log")
@@ -149,8 +150,8 @@ def test_between_two_runs_nothing_is_used_though_the_charges_live_on(tmp_path: P
     story.pass_s(20)
     story.mark(NOON_NS + 1020 * SECOND_NS)
     tables = tables_of(projected(tmp_path, story.data))
-    # Between its last change and the crash nothing tells how far time came but the denial, in the same minute.
-    assert sum(row[3] for row in tables["usage"] if row[1] == 0) == 20 * SECOND_NS
+    # The denial tells that the first run came so far; then a quarter of an hour nobody ran.
+    assert sum(row[3] for row in tables["usage"] if row[1] == 0) == (10 + 20) * SECOND_NS
     assert {row[0]: row[4] for row in tables["pools"]} == {-1: 1, 0: 1}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from broker.history.queries import Span, events, sessions, usage
 from broker.history.rebuild import is_rebuild_requested, is_written_by_another, rebuild, request_rebuild
 from broker.history.schema import open_to_read
 from broker.history.writer import HistoryWriter
-from tests.history.recount import positions, tables_of
+from tests.history.recount import positions, tables_of, told_positions
 from tests.history.stories import BROKER_ID, NOON_NS, SECOND_NS, Log, Story, random_commands
 
 WAIT_S = 20
@@ -38,7 +39,7 @@ def split(data: bytes, parts: int) -> list[bytes]:
     """At boundaries of events."""
     starts = list(positions(data))
     cuts = [starts[len(starts) * index // parts] for index in range(parts)] + [len(data)]
-    return [data[begin:end] for begin, end in zip(cuts, cuts[1:], strict=False)]
+    return [data[begin:end] for begin, end in itertools.pairwise(cuts)]
 
 
 def anew(tmp_path: Path, log: Log) -> Path:
@@ -163,7 +164,7 @@ def test_events_that_were_retired_before_they_were_read_are_a_gap_and_said_aloud
     assert "no longer had" in caplog.text
     tables = tables_of(tmp_path / "history.db", "gaps", "events")
     assert [row[:2] for row in tables["gaps"]] == [(stopped_at, begins)]
-    assert [row[0] for row in tables["events"]] == [at for at in positions(first + second) if not stopped_at <= at < begins]
+    assert [row[0] for row in tables["events"]] == [at for at in told_positions(first + second) if not stopped_at <= at < begins]
 
 
 def test_a_running_writer_makes_it_anew_when_asked_from_outside(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_a_long_query_sees_one_moment_and_holds_no_writer_up(tmp_path: Path) -> 
         assert writer.wait_for(log.committed, WAIT_S)
         seen += list(rows)
         connection.close()
-    assert [event.position for event in reversed(seen)] == list(positions(first))
+    assert [event.position for event in reversed(seen)] == told_positions(first)
 
 
 def test_readers_need_no_writer_and_no_right_to_write(tmp_path: Path) -> None:
