@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from broker._ledger import Ledger
+from broker.model.events import EventsFull
 from broker.model.terms import PoolTerms
 from broker.model.words import EndReason
 
@@ -24,8 +25,11 @@ class LedgerSink:
         self._wake = wake
 
     def declare_pool(self, product: str, terms: PoolTerms, is_emulated: bool) -> int:
-        """The pool of equal terms of a product; ValueError at the ledger's bound."""
-        return self._ledger.declare_pool(product, terms, is_emulated)
+        """The pool of equal terms of a product; ValueError at the ledger's bound, or while nothing new can be written down."""
+        try:
+            return self._ledger.declare_pool(product, terms, is_emulated)
+        except EventsFull as error:
+            raise ValueError(f"{error}: reload the licences") from error
 
     def set_starting(self, pool: int, is_starting: bool) -> None:
         """Whether keys of the pool are still being tried for the first time."""

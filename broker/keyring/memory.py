@@ -8,7 +8,7 @@ without durability keep them in a dict. Called under the keyring's lock, from an
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-NAME_SIZE_MAX: Final = 128
+NAME_SIZE_MAX: Final = 96
 VALUE_SIZE_MAX: Final = 1024
 
 

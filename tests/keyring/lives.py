@@ -4,10 +4,10 @@ Licences are values, keys are names; a plugged key answers at once. A run ends i
 nobody, and the clock may begin anew, as after a boot. *Served* time is that in which a broker ran.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from broker.keyring import KeyringEngine, KeyringSettings, VolatileMemory
+from broker.keyring import CapacitySink, KeyringEngine, KeyringSettings, VolatileMemory
 from broker.keyring.core import WorkKind
 from broker.keyring.memory import Memory
 from broker.keyring.records import Identity, KeyRecord
@@ -39,6 +39,7 @@ class Lives:
     wall_unix_s: int = NOW_UNIX_S
     plugged: dict[str, str] = field(default_factory=dict)  # by place, the key
     silent: set[str] = field(default_factory=set)  # keys that do not answer, and do not fail either
+    sink_of: Callable[[], CapacitySink] | None = None  # another ledger than the recording one
     generations: dict[str, int] = field(default_factory=dict)
     numbers: dict[int, str] = field(default_factory=dict)
 
@@ -49,7 +50,10 @@ class Lives:
         """A run begins; its keys are scanned."""
         self.sink = RecordingSink()
         self.engine = KeyringEngine(
-            settings=self.settings, sink=self.sink, memory=self.memory, jitter=lambda least, most: (least + most) // 2
+            settings=self.settings,
+            sink=self.sink_of() if self.sink_of else self.sink,
+            memory=self.memory,
+            jitter=lambda least, most: (least + most) // 2,
         )
         content = content_of(self.licences)
         self.engine.begin(content, ["usb"], self.now_ns, self.wall_unix_s)

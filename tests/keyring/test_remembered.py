@@ -12,6 +12,9 @@ from broker.keyring.keeping import Keeper
 from broker.keyring.memory import NAME_SIZE_MAX, VALUE_SIZE_MAX
 from broker.keyring.remembered import (
     KEY_COUNT_MAX,
+    LICENCE_COUNT_MAX,
+    REVOCATION_COUNT_MAX,
+    REVOKED_COUNT_MAX,
     SPENT,
     KeyMemory,
     LicenceMemory,
@@ -28,6 +31,7 @@ from broker.keyring.remembered import (
 )
 from broker.keyring.settings import KeyringSettings
 from broker.licence import LicenceTerms, RevocationFloor, Stacking, bounds
+from broker.limits import LIMITS
 from broker.model.terms import PoolTerms
 from broker.model.words import EndReason, Sharing
 
@@ -101,6 +105,13 @@ def test_a_memory_that_cannot_be_read_is_that_of_a_key_without_grace(text: bytes
 def test_whatever_lies_there_is_read_without_an_error(text: bytes) -> None:
     names = [key_name("T"), licence_name("d"), b"revocations/x", revoked_name("r"), b"\xff/\xff", b""]
     read_remembered(dict.fromkeys(names, text))
+
+
+def test_all_that_the_keyring_remembers_fits_the_ledgers_bound_on_notes() -> None:
+    most = KEY_COUNT_MAX + LICENCE_COUNT_MAX + REVOCATION_COUNT_MAX + REVOKED_COUNT_MAX
+    assert most < LIMITS["NOTES_MAX"]
+    assert LIMITS["NOTE_NAME_SIZE_MAX"] >= NAME_SIZE_MAX
+    assert LIMITS["NOTE_VALUE_SIZE_MAX"] >= VALUE_SIZE_MAX
 
 
 def test_more_keys_than_are_remembered_are_counted_and_leave_the_others_alone() -> None:
