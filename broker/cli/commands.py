@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "emulate": ("broker.cli.emulate:emulate", "Plug and unplug emulated keys."),
     "reload": ("broker.cli.steer:reload", "Make the broker read its licences again."),
     "drain": ("broker.cli.steer:drain", "Let no new session in, or let them in again."),
+    "backup": ("broker.cli.backup:backup", "Copy a broker's data while it runs, and verify the copy."),
+    "restore": ("broker.cli.backup:restore", "Put a backup back."),
     "hwkey": ("broker.cli.hwkey:hwkey", "Look at the security keys of this machine, without a broker."),
     "vendor": ("broker.cli.vendor:vendor", "Issue licences (for vendors; works offline)."),
     "config": ("broker.cli.config:config", "Check a configuration, show the defaults."),

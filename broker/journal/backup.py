@@ -44,6 +44,8 @@ FORMAT_VERSION = 1
 GENERATION_GAP = 1024
 ATTEMPTS_MAX = 5
 CHUNK_SIZE = 1 << 20
+SEGMENT_HEADER_SIZE = 4096
+"""Where the first block of a segment stands: the format at the head of ext/journal/_journal.pyx."""
 
 Committed = Callable[[], int | None]
 """What a running broker has committed; None if none runs: then the log is read to its end."""
@@ -135,12 +137,22 @@ def _copy_log_once(source: Source, target: Path, until: int | None) -> tuple[str
         _copy_file(source.journal / name, target / name)
     if until is not None and until < start.position:
         until = start.position  # a snapshot has been made since the broker was asked: what it holds is committed
-    end = _read_to_end(source.journal, source.broker_id, start.position, until)
+    end = _end_of_log(source, start.position, until)
     for one in _segments(source.journal, start.position, end):
         _copy_file(source.journal / one, target / one)
     if end.segment:
         _blank_behind(target / end.segment, end.offset)
     return name, end
+
+
+def _end_of_log(source: Source, position: int, until: int | None) -> LogEnd:
+    """Where the log ends, with file and offset; read from the beginning of the segment in which the position lies, for a reading that has nothing to
+    read says neither."""
+    first = max((one for one in segment_positions(source.journal) if one <= position), default=position)
+    end = _read_to_end(source.journal, source.broker_id, first, until)
+    if not end.segment and end.position:
+        return replace(end, segment=f"{first:016x}.log", offset=SEGMENT_HEADER_SIZE)
+    return end
 
 
 def _read_to_end(journal: Path, broker_id: bytes, position: int, until: int | None) -> LogEnd:
