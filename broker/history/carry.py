@@ -11,7 +11,6 @@ from pathlib import Path
 
 import apsw
 
-from broker.history.changes import Changes
 from broker.history.fold import MINUTE_NS
 from broker.history.projector import Projector
 from broker.history.schema import SCHEMA_VERSION, database_files, versions
@@ -59,38 +58,30 @@ def carry_over(store: HistoryStore, projector: Projector) -> None:
     old = old_database(store.path)
     if projector.state.position or not old.exists():
         return
-    changes = projector.begin_where_the_log_does()
     try:
-        _carry(store, old, projector, changes)
+        _must_be_ours(old, store.connection)
+        store.connection.execute("ATTACH ? AS old", (str(old),))
+        try:
+            projector.begin_where_the_log_does(lambda start: _copy(store.connection, start))
+        finally:
+            store.connection.execute("DETACH old")
     except apsw.Error as error:
         log.warning("the old history could not be taken over, it stays in %s: %s", old, error)
+        projector.reload()
         return
     for file in database_files(old):
         file.unlink(missing_ok=True)
 
 
-def _carry(store: HistoryStore, old: Path, projector: Projector, changes: Changes) -> None:
-    connection, start = store.connection, projector.state.position
-    connection.execute("ATTACH ? AS old", (str(old),))
-    try:
-        if start and _is_ours(old, connection):
-            with connection:
-                _copy(connection, start)
-                store.write(changes, projector.state)
-    finally:
-        connection.execute("DETACH old")
-
-
-def _is_ours(old: Path, connection: apsw.Connection) -> bool:
+def _must_be_ours(old: Path, connection: apsw.Connection) -> None:
+    """apsw.Error if it is of no use."""
     other = apsw.Connection(str(old), apsw.SQLITE_OPEN_READONLY)
     try:
         version, broker_id = versions(other)
     finally:
         other.close()
-    is_ours = version == SCHEMA_VERSION and broker_id == versions(connection)[1]
-    if not is_ours:
+    if version != SCHEMA_VERSION or broker_id != versions(connection)[1]:
         raise apsw.MismatchError(f"it is of version {version} and broker {broker_id.hex()}")
-    return True
 
 
 def _copy(connection: apsw.Connection, start: int) -> None:

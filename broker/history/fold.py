@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 
 from broker.history import raw
 from broker.history.changes import Changes, Row
+from broker.history.snapshot import LedgerState
 
 EVENTS_SINGLE_MAX = 10_000
 STEP_BACK_NS = 300 * 10**9
@@ -158,16 +159,34 @@ class Fold:
         """Events from here to there are gone for good."""
         self._changes.gaps.append((self.state.position, until_position, self.state.now_ns))
 
-    def begin_at(self, position: int, offset_ns: int) -> None:
-        """Goes on from a position that does not follow the last one. What is charged there is not known: it counts from 0, and never
-        below it, until the broker starts again or the charges of that time are over."""
+    def begin_at(self, position: int, offset_ns: int, ledger: LedgerState | None) -> None:
+        """Goes on from a position that does not follow the last one, with the ledger as it was there. If that is not known, what is charged
+        counts from 0, and never below it, until the charges of that time are over."""
         state = self.state
         state.position, state.offset_ns = position, offset_ns
         state.last_position, state.last_header, state.is_running = -1, "", True
+        self._ledger_ns = None
         for pool in self.pools.values():
             pool.seats_used = 0
             self._changed.add(pool.pool)
-        self._ledger_ns = None
+        if ledger is not None:
+            self._take_over(ledger)
+
+    def _take_over(self, ledger: LedgerState) -> None:
+        state, changes = self.state, self._changes
+        self._pass(ledger.time_ns)
+        changes.products.extend(ledger.products)
+        for number, product, terms, is_emulated in ledger.pools:
+            pool = self.pools.setdefault(number, PoolUse(number))
+            pool.product, pool.terms, pool.is_emulated = product, terms, is_emulated
+            pool.seats_used = ledger.seats_used.get(number, 0)
+            self._changed.add(number)
+        self.pools[SESSIONS_POOL].seats_used = len(ledger.sessions)
+        for pool in self.pools.values():
+            pool.since_ns, pool.row = state.now_ns, None
+        if ledger.generation != state.generation:
+            changes.runs.append((ledger.generation, state.position, state.now_ns, None, None))
+        state.generation, state.is_running = ledger.generation, ledger.is_running
 
     def _tell(self, position: int, header: tuple[int, ...]) -> None:
         """Counts an event, and keeps it if it is one of the first of its second."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from broker._journal import read_log, segment_positions
-from broker.history.changes import Changes
 from broker.history.fold import Fold, FoldState
 from broker.history.raw import first_wall_offset_ns
+from broker.history.snapshot import state_behind
 from broker.history.store import HistoryStore
 from broker.model.journal import LogDamaged
 
@@ -55,12 +55,16 @@ class Projector:
         if self._fold.event_count:
             yield self._write(until)
 
-    def begin_where_the_log_does(self) -> Changes:
-        """Before the first step, for a history that is empty: goes to the log's beginning and gives what that changes. Nothing is written."""
+    def begin_where_the_log_does(self, copy_older: Callable[[int], None]) -> None:
+        """Before the first step, for a history that is empty: goes to where the log can be understood from. `copy_older` hears that position,
+        in the transaction in which it is written. Nothing at all if that is the first event."""
         first = self.log_start()
         if first > self.state.position:
-            self._fold.begin_at(first, self._wall_offset_ns(first))
-        return self._fold.changes()
+            self._begin_at(first, copy_older)
+
+    def reload(self) -> None:
+        """What the database says counts: after a transaction that failed."""
+        self._fold = self._store.fold()
 
     def log_start(self) -> int:
         """The log's first position."""
@@ -104,14 +108,25 @@ class Projector:
     def _step_over_gap(self) -> None:
         """If the log no longer reaches back to where the history is: goes on from where it begins, and says so in the history."""
         first, position = self.log_start(), self.state.position
-        if first <= position:
-            return
-        if position:
-            self.gap_count += 1
-            self.gap_size += first - position
-            self._fold.record_gap(first)
-        self._fold.begin_at(first, self._wall_offset_ns(first))
-        self._write(None)
+        if first > position:
+            self._begin_at(first, lambda _: None)
+            if position:
+                self.gap_count += 1
+                self.gap_size += self.state.position - position
+
+    def _begin_at(self, first: int, copy_older: Callable[[int], None]) -> None:
+        """At the oldest snapshot within the log; without one at its beginning, where nothing is known of what is charged."""
+        until = None if self._committed is None else self._committed()
+        ledger = state_behind(self._log_directory, self._broker_id, first, until)
+        start = first if ledger is None else ledger.position
+        if self.state.position:
+            self._fold.record_gap(start)
+        self._fold.begin_at(start, self._wall_offset_ns(start), ledger)
+        with self._store.connection:
+            copy_older(start)
+            self._store.write(self._fold.changes(), self.state)
+            if ledger is not None:
+                self._store.take_over(ledger, self.state)
 
     def _wall_offset_ns(self, position: int) -> int:
         """What ledger time is behind the wall clock at a position, by the next mark behind it; as it was, if there is none near."""

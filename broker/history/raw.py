@@ -25,6 +25,7 @@ BOOKKEEPING = frozenset(int(kind) for kind in JOURNAL_KINDS - {EventKind.RUN_STA
 """What only the ledger needs to be made anew."""
 
 _BODY_AT = HEADER.size
+_TEXTS_AT = 104
 _DETAIL = struct.Struct("<q")
 _DETAIL_AT = 56
 _SEATS = struct.Struct("<i")
@@ -34,12 +35,17 @@ _TERMS = struct.Struct("<BBBxIqq")
 
 def opened_texts(data: bytes, start: int) -> list[bytes]:
     """User, host, app, label, instance_id, identity of the SESSION_OPENED that begins there."""
-    position = start + 104
+    position = start + _TEXTS_AT
     texts = []
     for size in data[start + 64 : start + 70]:
         texts.append(data[position : position + size])
         position += size
     return texts
+
+
+def opened_size(data: bytes, start: int) -> int:
+    """Of the SESSION_OPENED that begins there, or of the like part of a snapshot's record: header, body, texts, padding."""
+    return _TEXTS_AT + (sum(data[start + 64 : start + 70]) + 7) // 8 * 8
 
 
 def wall_ns(data: bytes, start: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from broker.history.changes import Changes
 from broker.history.fold import Fold, FoldState, PoolUse
 from broker.history.schema import open_to_write
+from broker.history.snapshot import LedgerState
 
 ROWS_MAX = 512
 POOL_COLUMNS = "pool, product, terms, is_emulated, seats_used, capacity, deficit, since_ns"
@@ -82,6 +83,24 @@ class HistoryStore:
             for name, rows in _steps(changes):
                 self._in_groups(_STATEMENTS[name], rows)
             self.set_facts({"state": json.dumps(state.as_facts()), **(facts or {})})
+
+    def take_over(self, ledger: LedgerState, state: FoldState) -> None:
+        """Who is there and holds what is as in the ledger from now on: what is not known yet begins, what is no longer there has ended,
+        nobody knows why. Within the caller's transaction."""
+        execute = self.connection.execute
+        present, held = {row[0] for row in ledger.sessions}, {row[:2] for row in ledger.leases}
+        open_fences = {fence for (fence,) in execute("SELECT fence FROM sessions WHERE ended_ns IS NULL")}
+        open_leases = set(execute("SELECT fence, product FROM leases WHERE ended_ns IS NULL"))
+        sessions = [(*row[:7], row[7] + state.offset_ns, None, 0, state.position) for row in ledger.sessions if row[0] not in open_fences]
+        leases = [
+            (fence, product, state.position, pool, 0, 0, state.now_ns, None, 0)
+            for fence, product, pool in ledger.leases
+            if (fence, product) not in open_leases
+        ]
+        self._in_groups(_STATEMENTS["session_ends"], [(fence, state.now_ns, 0) for fence in sorted(open_fences - present)])
+        self._in_groups(_STATEMENTS["lease_ends"], [(*which, state.now_ns, 0) for which in sorted(open_leases - held)])
+        self._in_groups(_STATEMENTS["sessions"], sessions)
+        self._in_groups(_STATEMENTS["leases"], leases)
 
     def set_facts(self, facts: dict[str, Any]) -> None:
         """Words of `meta`; None removes one."""

@@ -6,7 +6,7 @@ import random
 import struct
 from pathlib import Path
 
-from broker._journal import EventQueue, Journal
+from broker._journal import EventQueue, Journal, SnapshotWriter
 from broker._ledger import Ledger
 from broker.model.terms import PoolTerms
 from broker.model.words import EventKind, LicenceModel, Sharing
@@ -123,6 +123,18 @@ class Log:
         """Its first position."""
         names = sorted(self.directory.glob("*.log"))
         return int(names[0].name[:16], 16) if names else 0
+
+    def write_snapshot(self, past: bytes) -> int:
+        """A snapshot behind these events, which are the log's first ones; its position."""
+        shadow = Ledger(broker_id=BROKER_ID, secret=b"s" * 16, generation=2**23 - 1, start_ns=0)
+        shadow.replay(past)
+        writer = SnapshotWriter(self.directory, broker_id=BROKER_ID, generation=self._generation, position=len(past))
+        cursor = -1
+        while cursor:
+            records, cursor = shadow.dump(max(cursor, 0), 1 << 20)
+            writer.write(records)
+        writer.commit()
+        return len(past)
 
     def forget_oldest(self, count: int = 1) -> int:
         """Retires so many segments; the first position that is left."""
