@@ -54,10 +54,10 @@ class Event:
     label: bytes = b""
     instance_id: bytes = b""
     identity: bytes = b""
-    flags: int = field(default=0, compare=False)
-    place: int = field(default=-1, compare=False)
-    detail: int = field(default=0, compare=False)
-    body: bytes = field(default=b"", compare=False, repr=False)
+    flags: int = field(default=0, compare=False, kw_only=True)
+    place: int = field(default=-1, compare=False, kw_only=True)
+    detail: int = field(default=0, compare=False, kw_only=True)
+    body: bytes = field(default=b"", compare=False, repr=False, kw_only=True)
 
 
 _SIZE = struct.Struct("<I")

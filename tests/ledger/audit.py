@@ -72,7 +72,9 @@ class ClientAuditor:
             self._lose(source, told["grace_until_ns"])
         elif operation.name == "revoke" and result is True:
             self._gone(self._fence_of_open[operation.opened_by])
-        if self._raw_ns != before_ns or operation.name in ("prove_source", "lose_source"):
+        elif operation.name == "restart":
+            self._restart(operation.now_ns)
+        if self._raw_ns != before_ns or operation.name in ("prove_source", "lose_source", "restart"):
             self._doubt_where_seats_went()
         if isinstance(result, Answer):
             self._saw_answer(operation, result)
@@ -88,6 +90,13 @@ class ClientAuditor:
         self._raw_ns += step_ns
         if self._stall_ns and step_ns > self._stall_ns:
             self._stalled_ns += step_ns
+
+    def _restart(self, now_ns: int) -> None:
+        """Whoever had time left has at least as much again; no key has proven itself."""
+        ledger_ns = self._ledger_ns
+        self._raw_ns = now_ns
+        self._stalled_ns = now_ns - ledger_ns
+        self._sources.clear()
 
     def _lose(self, source: _Source, grace_until_ns: int) -> None:
         """One that is gone already, key grace and all, cannot be lost again."""
@@ -241,6 +250,10 @@ class LogAuditor:
 
     def _saw(self, event: Event, has_all: bool) -> None:
         match event.kind:
+            case EventKind.RUN_STARTED:
+                self._capacities.clear()
+                for charge in self._charges.values():
+                    charge.is_in_key_grace = False
             case EventKind.CAPACITY_CHANGED:
                 self._capacities[event.pool] = event.seats
                 in_use = self._in_use(event.pool)

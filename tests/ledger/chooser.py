@@ -18,6 +18,7 @@ from tests.ledger.intents.desk import Desk
 from tests.ledger.intents.keys import KeyIntents
 from tests.ledger.intents.passage import PassageIntents
 from tests.ledger.intents.retries import RetryIntents
+from tests.ledger.intents.runs import RunIntents
 from tests.ledger.operations import Operation
 from tests.model.ledger_model import LedgerModel
 
@@ -31,7 +32,7 @@ class Chooser:
         self._model = model
         self._desk = desk = Desk(rng, episode, model)
         clients, keys = ClientIntents(desk), KeyIntents(desk)
-        self._groups = (clients, RetryIntents(desk), keys, PassageIntents(desk, clients, keys))
+        self._groups = (clients, RetryIntents(desk), keys, PassageIntents(desk, clients, keys), RunIntents(desk))
         self._intents = [self._intent(name) for name in episode.weights]
         self._weight_sums = list(accumulate(episode.weights.values()))
         if episode.is_stocked:
@@ -82,13 +83,13 @@ class Chooser:
     def _instants_ns(self) -> list[int]:
         """The first of each sort, in raw time."""
         model = self._model
-        stalled_ns = model.clock.stalled_ns
+        skipped_ns = model.clock.skipped_ns
         ends = [session.deadline_ns for session in model.live.values()]
         lingering = [charge.free_at_ns or 0 for charge in model.charges.lingering()]
         memories = [entry.forget_at_ns or 0 for entry in model.memory.requests_to_forget[:1]]
         denials = [entry.forget_at_ns or 0 for entry in model.memory.denials_to_forget[:1]]
         second_ns = (model.clock.ledger_ns // SECOND_NS + 1) * SECOND_NS
-        found = [min(sort) + stalled_ns for sort in (ends, lingering, memories, denials, [second_ns]) if sort]
+        found = [min(sort) + skipped_ns for sort in (ends, lingering, memories, denials, [second_ns]) if sort]
         sources = model.capacity.sources.values()
         found += [min(source.proven_until_ns for source in sources)] if sources else []
         found += [min(source.grace_until_ns for source in sources)] if sources else []

@@ -52,6 +52,10 @@ EVERYDAY = {
     "set_starting": 1,
     "declare": 0.3,
     "drain_broker": 0.35,
+    "restart": 0.35,
+    "read_only": 0.35,
+    "learn": 0.7,
+    "write_down": 0.5,
     "drain": 5,
     "read": 0.5,
 }
@@ -192,6 +196,7 @@ def _full_ring(rng: Random, operation_count: int) -> Episode:
     )
     weights = EVERYDAY | {
         "drain": 2,
+        "restart": 0.03,
         "late": 12,
         "open_wrong": 0.5,
         "prove": 14,
@@ -226,6 +231,7 @@ def _starved_ring(rng: Random, operation_count: int) -> Episode:
         "release": 5,
         "close": 2,
         "revoke": 3,
+        "write_down": 9,
         "drain": 0.01,
     }
     return Episode(
@@ -314,6 +320,11 @@ KINDS = {
 def make_episode(rng: Random, name: str) -> Episode:
     kind = KINDS[name]
     return replace(kind.make(rng, kind.operation_count), name=name)
+
+
+def within_one_run(episode: Episode) -> Episode:
+    """The same without restarts."""
+    return replace(episode, weights={name: weight for name, weight in episode.weights.items() if name != "restart"})
 
 
 def kind_names() -> Iterator[str]:

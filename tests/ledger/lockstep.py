@@ -79,6 +79,9 @@ class Lockstep:
         if operation.name == "read":
             self.read(operation.now_ns)
             return None, None
+        if operation.name == "restart":
+            self.restart(operation)
+            return None, None
         got = self._ledger.apply(operation)
         return self.model_side.apply(operation), got
 
@@ -101,6 +104,14 @@ class Lockstep:
             self._log_auditor.saw(got, has_all)
         except Accusation as accusation:
             raise Difference(f"the auditor of the log: {accusation}") from accusation
+
+    def restart(self, operation: Operation) -> None:
+        """Both go on from their events alone, and are then as like as before."""
+        self.drain(self.settings.arguments["event_ring_size"])
+        self._ledger.restart(operation)
+        self.model_side.restart(operation)
+        self._client_auditor.saw(operation, None)
+        self.read(operation.now_ns)
 
     def read(self, now_ns: int) -> None:
         """Compares all products, pools, counters and sessions, and when something is next due."""

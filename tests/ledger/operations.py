@@ -43,7 +43,7 @@ class Operation(NamedTuple):
 
     @property
     def carries_time(self) -> bool:
-        return self.name not in ("declare_pool", "drain")
+        return self.name not in ("declare_pool", "drain", "restart")
 
     def __str__(self) -> str:
         about = "" if self.opened_by == NOBODY else f" session of #{self.opened_by}"

@@ -205,6 +205,14 @@ def _of_control(
             yield from _of_source(before, after, events)
         case "set_starting":
             yield "starting" if operation.arguments["is_starting"] else "started"
+        case "set_writable":
+            yield "writable" if operation.arguments["is_writable"] else "read only"
+        case "note" | "mark_wall" if not result:
+            yield "events full"
+        case "note":
+            yield "noted" if operation.arguments["value"] else "forgotten"
+        case "mark_wall":
+            yield "marked"
         case "set_admitting":
             yield "admits" if operation.arguments["is_admitting"] else "drains"
         case "drain":
@@ -226,7 +234,7 @@ def _of_source(before: Snapshot, after: Snapshot, events: list[Event]) -> Iterat
 
 
 # --- the table -------------------------------------------------------------------------------------------------
-_DENIED = ("NO_FREE_SEATS", "DEFICIT", "KEYS_STARTING", "NO_CAPACITY", "UNKNOWN_PRODUCT")
+_DENIED = ("NO_FREE_SEATS", "DEFICIT", "KEYS_STARTING", "NO_CAPACITY", "UNKNOWN_PRODUCT", "LEARNING")
 _GIVING = (
     *(f"denied {reason}" for reason in _DENIED),
     *(f"without {reason}" for reason in _DENIED),
@@ -245,6 +253,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         *_EVERY_COMMAND,
         *_GIVING,
         "draining",
+        "not writable",
         "granted",
         "granted again",
         *(f"ended {reason}" for reason in ("CLOSED", "EXPIRED", "REVOKED", "SUPERSEDED", "POLICY_CHANGED")),
@@ -268,6 +277,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "acquired",
         "acquired again",
         "shows what it holds",
+        "not writable",
         "invalid PRODUCTS",
         *(f"overloaded {name}" for name in ("REMEMBERED_REQUESTS", "LEASES", "CHARGES", "LEASES_OF_SESSION")),
     ),
@@ -299,6 +309,11 @@ TABLE: dict[str, tuple[str, ...]] = {
     "declare_pool": ("declare_pool done",),
     "drain": ("drained", "drained in part"),
     "read": ("read done",),
+    "restart": ("restart done",),
+    "set_writable": ("read only", "writable"),
+    "set_learning": ("set_learning done",),
+    "note": ("noted", "forgotten", "events full"),
+    "mark_wall": ("marked", "events full"),
     "time": (
         "goes back",
         "stalls",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from broker.model.answers import Answer
-from broker.model.events import Event, EventsFull, decode_events
+from broker.model.events import FLAG_LAST, Event, EventsFull, decode_events
 from broker.model.words import Status
 from tests.ledger.operations import Operation, Settings
 from tests.model.ledger_model import LedgerModel, session_id_of
@@ -36,6 +36,8 @@ class Side(Protocol):
 
     def apply(self, operation: Operation) -> Result: ...
     def drain(self, size_max: int) -> list[Event]: ...
+    def restart(self, operation: Operation) -> None:
+        """A new ledger, of the events so far."""
     def next_due_ns(self, now_ns: int) -> int: ...
     def readings(self, now_ns: int) -> Readings:
         """Products, pools, counters and sessions; the model's views are dictionaries."""
@@ -59,6 +61,7 @@ class ModelSide:
     """The specification."""
 
     def __init__(self, settings: Settings, make: type[LedgerModel] = LedgerModel) -> None:
+        self.generation = GENERATION
         self.model = make(generation=GENERATION, **settings.arguments)
         self.book = SessionBook()
         for pool in settings.pools:
@@ -70,6 +73,10 @@ class ModelSide:
         if operation.name == "open":
             self.book.note(operation, result)
         return result  # type: ignore[no-any-return]
+
+    def restart(self, operation: Operation) -> None:
+        self.generation += 1
+        self.model.restart(operation.now_ns, operation.arguments["wall_ns"], self.generation)
 
     def drain(self, size_max: int) -> list[Event]:
         return self.model.drain(size_max)
@@ -91,9 +98,13 @@ class LedgerSide:
     """The compiled ledger. `extension` is the module to test, in the place of the built one."""
 
     def __init__(self, settings: Settings, extension: Path | None = None) -> None:
-        self.ledger = ledger_class(extension)(
-            broker_id=BROKER_ID, secret=SECRET, generation=GENERATION, **settings.arguments
-        )
+        self._make = ledger_class(extension)
+        self._arguments = settings.arguments
+        self._generation = GENERATION
+        self._snapshot = b""
+        self._log = bytearray()
+        """All events behind the snapshot."""
+        self.ledger = self._new()
         self.book = SessionBook()
         self._ids: dict[int, bytes] = {}
         for pool in settings.pools:
@@ -120,8 +131,31 @@ class LedgerSide:
         assert self.ledger.session_fence(session_id) == answer.fence, "an id that is not of its fence"
         return dataclasses.replace(answer, session_id=session_id_of(answer.fence))
 
+    def _new(self) -> Any:
+        return self._make(broker_id=BROKER_ID, secret=SECRET, generation=self._generation, **self._arguments)
+
     def drain(self, size_max: int) -> list[Event]:
-        return list(decode_events(self.ledger.drain_events(size_max)))
+        data = self.ledger.drain_events(size_max)
+        self._log += data
+        return list(decode_events(data))
+
+    def restart(self, operation: Operation) -> None:
+        """From the log alone, or, compacted first, from a snapshot in its middle and the rest; everything has been drained."""
+        if share := operation.arguments["compacted_share"]:
+            self._compact(share)
+        self._generation += 1
+        self.ledger = self._new()
+        for events in (self._snapshot, bytes(self._log)):
+            self.ledger.replay(events)
+        self.ledger.resume(operation.now_ns, operation.arguments["wall_ns"])
+
+    def _compact(self, share: float) -> None:
+        """The older commands of the log become a snapshot, by a shadow of the ledger."""
+        shadow, cut = self._new(), command_end(self._log, int(len(self._log) * share))
+        shadow.replay(self._snapshot)
+        shadow.replay(bytes(self._log[:cut]))
+        self._snapshot = dump_of(shadow)
+        del self._log[:cut]
 
     def next_due_ns(self, now_ns: int) -> int:
         return self.ledger.next_due_ns(now_ns)  # type: ignore[no-any-return]
@@ -146,6 +180,28 @@ class LedgerSide:
             place = self.ledger.session_place(self._ids[view.fence])
             assert self.ledger.find_session(now_ns, view.fence, place) == view, "found otherwise than listed"
         return sorted(found, key=lambda view: view.fence)
+
+
+def command_end(events: bytes | bytearray, position: int) -> int:
+    """Where the last command ends that lies wholly before the position."""
+    at = end = 0
+    while at < len(events):
+        size = int.from_bytes(events[at : at + 4], "little")
+        if at + size > position:
+            break
+        is_last = events[at + 7] & FLAG_LAST
+        at += size
+        end = at if is_last else end
+    return end
+
+
+def dump_of(ledger: Any, size_max: int = 1 << 20) -> bytes:
+    """All state records of a ledger."""
+    parts, cursor = [], 0
+    while not parts or cursor:
+        part, cursor = ledger.dump(cursor, size_max)
+        parts.append(part)
+    return b"".join(parts)
 
 
 _classes: dict[Path | None, Any] = {}
@@ -193,7 +249,20 @@ def _declare(ledger: Any, operation: Operation, _session_id: bytes, _fence: int)
         return -1
 
 
+def _write(ledger: Any, operation: Operation, _session_id: bytes, _fence: int) -> Any:
+    """Whether there was room for the event of the control plane."""
+    try:
+        getattr(ledger, operation.name)(operation.now_ns, **operation.arguments)
+    except EventsFull:
+        return False
+    return True
+
+
 _CALLERS: dict[str, _Caller] = {
+    "note": _write,
+    "mark_wall": _write,
+    "set_writable": _on_ledger,
+    "set_learning": _on_ledger,
     "open": _on_ledger,
     "advance": _on_ledger,
     "set_starting": _on_ledger,

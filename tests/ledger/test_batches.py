@@ -16,7 +16,7 @@ from broker.model.answers import Answer
 from broker.model.events import Event
 from broker.model.words import Status
 from tests.ledger.chooser import Chooser
-from tests.ledger.episodes import KINDS, make_episode
+from tests.ledger.episodes import KINDS, make_episode, within_one_run
 from tests.ledger.lockstep import Lockstep, differences
 from tests.ledger.operations import Operation, Settings
 from tests.ledger.sides import LedgerSide, Result
@@ -81,7 +81,7 @@ def test_a_batch_answers_as_its_commands_one_by_one(kind_name: str) -> None:
     seed = secrets.randbits(32)
     print(f"seed {seed}")
     rng = Random(seed)
-    episode = make_episode(rng, kind_name)
+    episode = within_one_run(make_episode(rng, kind_name))
     pair, side = Lockstep(episode.settings), BatchSide(episode.settings)
     chooser = Chooser(rng, episode, pair.model)
     for _ in range(OPERATION_COUNT):

@@ -12,7 +12,7 @@ from broker._ledger import LIMITS, Batch
 from broker.model.commands import CommandKind, decode_commands
 from broker.model.words import Sharing, Status
 from tests.ledger.chooser import Chooser
-from tests.ledger.episodes import make_episode
+from tests.ledger.episodes import make_episode, within_one_run
 from tests.ledger.lockstep import Lockstep, differences
 from tests.ledger.replay import NotWhole, Replay, shown
 from tests.ledger.scene import SECOND_NS, START_S, Scene, compiled_ledger
@@ -57,7 +57,7 @@ def differences_from(ledger: Any, now_ns: int) -> list[str]:
 @pytest.mark.parametrize("kind", ["everyday", "keys", "full_ring", "starved_ring", "storm", "wide", "tight_requests"])
 def test_an_episode_is_done_again_with_the_same_answers_and_the_same_end(kind: str) -> None:
     rng = Random(f"trail/{kind}")
-    episode = make_episode(rng, kind)
+    episode = within_one_run(make_episode(rng, kind))
     sides = list[LedgerSide]()
 
     def keep(settings: Any) -> LedgerSide:

@@ -27,6 +27,22 @@ class Capacity:
         self.sources: dict[int, Source] = {}
         self.unknown_denials = DenialCount(UNKNOWN_PRODUCT)
 
+    def restart(self) -> None:
+        """No key has proven itself yet, nothing has been counted."""
+        self.sources.clear()
+        self.unknown_denials = DenialCount(UNKNOWN_PRODUCT)
+        for product in self.products:
+            product.denials = DenialCount(product.index)
+            product.lease_total = 0
+            product.denial_totals = [0] * 16
+            product.end_totals = [0] * 13
+        for pool in self.pools:
+            pool.is_starting = False
+            pool.loss_cause = EndReason.KEY_LOST
+            pool.key_grace.clear()
+            pool.in_use_peak = pool.in_use
+            pool.charge_total = 0
+
     # --- what there is -----------------------------------------------------------------------------------
     def declare_product(self, name: str) -> int:
         known = self.find_product(name)

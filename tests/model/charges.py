@@ -68,6 +68,12 @@ class Charges:
         self.learning_until_ns = 0
         """Ledger time; until then nothing new is charged."""
 
+    def restart(self, generation: int) -> None:
+        """Fences of a new generation."""
+        self._generation = generation
+        self._fence_count = 0
+        self.learning_until_ns = 0
+
     def next_fence(self) -> int:
         """The number that orders sessions and charges alike."""
         self._fence_count += 1

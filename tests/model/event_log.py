@@ -102,6 +102,11 @@ class EventLog:
             )
         )
 
+    def restart(self) -> None:
+        """A new ring; the numbers of the events go on."""
+        self._sizes, self.events = [], []
+        self.size = self.dropped_total = 0
+
     def drain(self, size_max: int) -> list[Event]:
         """The oldest events, as many as go whole into size_max."""
         count = size = 0

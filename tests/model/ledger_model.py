@@ -22,9 +22,10 @@ from tests.model.capacity import Capacity
 from tests.model.charges import SECOND_NS, Charges, Decision
 from tests.model.clock import Clock
 from tests.model.denial_counts import DenialCounts
+from tests.model.due import instants_of_ledger, instants_of_sources
 from tests.model.event_log import REQUEST_SIZE, EventLog, NoEventRoom, opened_size, text_size
 from tests.model.memory import Memory
-from tests.model.records import Holder, Remembered, Session, SourceState
+from tests.model.records import Holder, Remembered, Session
 
 MILLISECOND_NS = 1_000_000
 TTL_NS_MIN = SECOND_NS
@@ -153,9 +154,7 @@ class LedgerModel:
         self.log.need_control(HEADER_SIZE)
         self.log.add(EventKind.RUN_ENDED)
 
-    def prove_source(
-        self, now_ns: int, source: int, pool: int, seats: int, proven_until_ns: int, grace_until_ns: int
-    ) -> None:
+    def prove_source(self, now_ns: int, source: int, pool: int, seats: int, proven_until_ns: int, grace_until_ns: int) -> None:
         self.pass_time(now_ns)
         self.capacity.prove(source, self.capacity.pools[pool], seats, proven_until_ns, grace_until_ns)
 
@@ -194,9 +193,7 @@ class LedgerModel:
         fence = fence_of(session_id)
         return self._answer(now_ns, lambda: self._renew(fence, change_version))
 
-    def acquire(
-        self, now_ns: int, session_id: bytes, request_id: bytes, products: Items, salt: bytes = b""
-    ) -> Answer:
+    def acquire(self, now_ns: int, session_id: bytes, request_id: bytes, products: Items, salt: bytes = b"") -> Answer:
         fence = fence_of(session_id)
         asked = Remembered(fence, request_id, ("acquire", tuple(products), salt), Status.ACQUIRED)
         return self._answer(now_ns, lambda: self._acquire(asked, fence, products))
@@ -212,8 +209,7 @@ class LedgerModel:
         return self._answer(now_ns, lambda: self._close(asked, fence))
 
     def revoke(self, now_ns: int, fence: int, reason: EndReason = EndReason.REVOKED) -> bool:
-        answer = self._answer(now_ns, lambda: self._revoke(fence, reason))
-        return answer.status is Status.ENDED
+        return self._answer(now_ns, lambda: self._revoke(fence, reason)).status is Status.ENDED
 
     def _answer(self, now_ns: int, command: Callable[[], Answer]) -> Answer:
         """One command: time, the deed, and the totals."""
@@ -253,9 +249,7 @@ class LedgerModel:
             return self._deny(asked, denial)
         return self._grant(asked, session, old, decisions)
 
-    def _grant(
-        self, asked: Remembered, session: Session, old: Session | None, decisions: list[Decision]
-    ) -> Answer:
+    def _grant(self, asked: Remembered, session: Session, old: Session | None, decisions: list[Decision]) -> Answer:
         session.fence = self.charges.next_fence()
         self._start_ttl(session)
         self.live[session.fence] = session
@@ -313,9 +307,7 @@ class LedgerModel:
         product = self.capacity.find_product(denial.product)
         if product is not None:
             product.denial_totals[denial.reason] += 1
-        self.denial_counts.tell(
-            self.capacity.unknown_denials if product is None else product.denials, denial.reason
-        )
+        self.denial_counts.tell(self.capacity.unknown_denials if product is None else product.denials, denial.reason)
         return Answer(Status.DENIED, denial=denial)
 
     # --- Renew, Acquire, Release, Close ------------------------------------------------------------------------
@@ -445,13 +437,9 @@ class LedgerModel:
         assert session is not None
         match known.status:
             case Status.GRANTED if self._live_session(session.fence) is None:
-                return Answer(
-                    Status.ENDED, fence=session.fence, end_reason=session.end_reason, is_replayed=True
-                )
+                return Answer(Status.ENDED, fence=session.fence, end_reason=session.end_reason, is_replayed=True)
             case Status.CLOSED:
-                return Answer(
-                    Status.CLOSED, fence=session.fence, end_reason=EndReason.CLOSED, is_replayed=True
-                )
+                return Answer(Status.CLOSED, fence=session.fence, end_reason=EndReason.CLOSED, is_replayed=True)
         return self._replay_living(known, session)
 
     def _replay_living(self, known: Remembered, session: Session) -> Answer:
@@ -569,28 +557,31 @@ class LedgerModel:
         self.pass_time(now_ns)
         if self.is_due():
             return self.clock.raw_ns
-        return min([*self._source_instants(), *self._ledger_instants()], default=NEVER_NS)
+        sources, pending = self.capacity.sources.values(), self.denial_counts.pending()
+        ends = [session.deadline_ns for session in self.live.values()]
+        ends += [charge.free_at_ns or 0 for charge in self.charges.lingering()]
+        instants = [*instants_of_sources(sources), *instants_of_ledger(self.clock, ends, self.memory, pending)]
+        return min(instants, default=NEVER_NS)
 
     def is_due(self) -> bool:
         return next(self._due(), None) is not None
 
-    def _source_instants(self) -> Iterator[int]:
-        for source in self.capacity.sources.values():
-            if source.state is SourceState.PROVEN:
-                yield source.proven_until_ns
-            elif source.state is SourceState.LAPSED:
-                yield source.grace_until_ns
-
-    def _ledger_instants(self) -> Iterator[int]:
-        memories = [*self.memory.requests_to_forget, *self.memory.denials_to_forget]
-        instants = [
-            *(session.deadline_ns for session in self.live.values()),
-            *(charge.free_at_ns or 0 for charge in self.charges.lingering()),
-            *(entry.forget_at_ns or 0 for entry in memories),
-            *((count.second + 1) * SECOND_NS for count in self.denial_counts.pending()),
-        ]
-        for instant_ns in instants:
-            yield instant_ns + self.clock.stalled_ns
+    # --- runs --------------------------------------------------------------------------------------------------
+    def restart(self, now_ns: int, wall_ns: int, generation: int) -> None:
+        """The process is gone, and another one has replayed all events: what no event told is as at a start."""
+        ledger_ns = self.log.last_ns
+        self.clock.restart(now_ns, ledger_ns)
+        self.memory.restart(ledger_ns)
+        self.capacity.restart()
+        self.charges.restart(generation)
+        for session in self.live.values():
+            self._start_ttl(session)
+        self.totals = dict.fromkeys(self.totals, 0)
+        self.ended_totals = [0] * 13
+        self._is_admitting = self._is_writable = True
+        self.wall_max_ns = max(self.wall_max_ns, wall_ns)
+        self.log.restart()
+        self.log.add(EventKind.RUN_STARTED, seats=generation)
 
     # --- events ------------------------------------------------------------------------------------------------
     def drain(self, size_max: int = 1 << 40) -> list[Event]:

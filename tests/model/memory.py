@@ -28,6 +28,8 @@ class Memory:
         self.by_name: dict[Hashable, Remembered] = {}
         self.requests_to_forget: list[Remembered] = []
         self.denials_to_forget: list[Remembered] = []
+        self._forgotten: list[Remembered] = []
+        """Requests, in their order: no event told that they were, so that a restart may bring the last of them back."""
 
     @property
     def denial_count(self) -> int:
@@ -70,3 +72,16 @@ class Memory:
         del self.by_name[entry.name]
         line = self.denials_to_forget if entry.status is Status.DENIED else self.requests_to_forget
         line.remove(entry)
+        if entry.status is not Status.DENIED:
+            self._forgotten.append(entry)
+
+    def restart(self, ledger_ns: int) -> None:
+        """Denials are forgotten; requests, exactly those whose time has come at the last event."""
+        for denied in list(self.denials_to_forget):
+            self.forget(denied)
+        line = [*self._forgotten, *self.requests_to_forget]
+        self.requests_to_forget = [entry for entry in line if (entry.forget_at_ns or 0) > ledger_ns]
+        for entry in line:
+            self.by_name.pop(entry.name, None)
+        self.by_name |= {entry.name: entry for entry in self.requests_to_forget}
+        self._forgotten = []

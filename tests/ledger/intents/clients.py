@@ -146,7 +146,7 @@ class ClientIntents:
         if not desk.model.live:
             return
         session = min(desk.model.live.values(), key=lambda each: each.deadline_ns)
-        over_ns = session.deadline_ns + clock.stalled_ns
+        over_ns = session.deadline_ns + clock.skipped_ns
         if clock.stall_ns and over_ns - clock.raw_ns > clock.stall_ns:
             return
         desk.now_ns = max(over_ns, desk.raw_ns)
