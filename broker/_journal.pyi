@@ -145,7 +145,8 @@ class SnapshotWriter:
         """As if it had never been begun; nothing if it is committed."""
 
 class SnapshotReading(Iterator[bytes]):
-    """Whole events, in order. Holds one block in memory. SnapshotDamaged also from `next`, if the disk changed its mind."""
+    """Whole events, in order. Holds one block in memory. SnapshotDamaged also from `next`, if the disk changed its mind, OSError if it
+    does not give what it gave."""
 
     name: str
     position: int
@@ -166,7 +167,8 @@ def segment_positions(place: str | PathLike[str] | LogDisk) -> list[int]:
 def read_snapshot(
     place: str | PathLike[str] | LogDisk, *, broker_id: bytes, position: int | None = None, crash_point: str | CrashPoint | None = None
 ) -> SnapshotReading:
-    """The snapshot up to this log position (None: the newest). All of it is verified first: SnapshotDamaged. FileNotFoundError without one."""
+    """The snapshot up to this log position (None: the newest). All of it is verified first: SnapshotDamaged, OSError. FileNotFoundError without
+    one."""
 
 class Journal:
     """The log of one broker, locked, and its committer. AlreadyRunning names who holds the lock.

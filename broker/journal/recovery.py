@@ -6,6 +6,7 @@ sees it; what can go on without the GIL does. Raises DataDirectoryError's tree w
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -73,18 +74,18 @@ class Start:
 
 
 def choose_start(place: LogDisk, broker_id: bytes, crash_point: CrashPoint | None = None) -> Start:
-    """The newest snapshot that verifies; without any, the beginning of the log. A damaged one is passed over if an older one, or the log from its first
-    event on, says the same; else SnapshotDamaged."""
-    first: SnapshotDamaged | None = None
+    """The newest snapshot that verifies; without any, the beginning of the log. A damaged one, or one that the disk cannot read, is passed over if an
+    older one, or the log from its first event on, says the same; else SnapshotDamaged or OSError."""
+    first: SnapshotDamaged | OSError | None = None
     damaged: list[str] = []
     for position in snapshot_positions(place):
         try:
             snapshot = read_snapshot(place, broker_id=broker_id, position=position, crash_point=crash_point)
-        except SnapshotDamaged as error:
-            if not error.is_replaceable:
+        except (SnapshotDamaged, OSError) as error:
+            if not _is_replaceable(error):
                 raise
             first = first or error
-            damaged.append(error.path.name)
+            damaged.append(f"{position:016x}.snap")
             continue
         if first is not None and not _reaches_back(place, position):
             raise first
@@ -94,12 +95,17 @@ def choose_start(place: LogDisk, broker_id: bytes, crash_point: CrashPoint | Non
     return Start(None, tuple(damaged), _passed_over(first, "the whole log"))
 
 
+def _is_replaceable(error: SnapshotDamaged | OSError) -> bool:
+    """Whether it is the file that is bad: its bytes, or the sectors that they lie on."""
+    return error.is_replaceable if isinstance(error, SnapshotDamaged) else error.errno == errno.EIO
+
+
 def _reaches_back(place: LogDisk, position: int) -> bool:
     oldest = segment_positions(place)[:1]
     return bool(oldest) and oldest[0] <= position
 
 
-def _passed_over(damage: SnapshotDamaged | None, instead: str) -> tuple[str, ...]:
+def _passed_over(damage: Exception | None, instead: str) -> tuple[str, ...]:
     return () if damage is None else (f"{damage}; not needed this time: recovered from {instead}. Look after the disk.",)
 
 

@@ -55,7 +55,7 @@ class LogEnd:
     torn_size: int
     """Of what a crash left behind `offset`."""
     is_whole: bool
-    """The torn block has its header and something in each of its sectors: perhaps not torn by a crash, but damaged after it was committed."""
+    """The torn block has its header and something up to the end of each of its sectors: perhaps not torn by a crash, but damaged after it was committed."""
     found: int
     """The position that stands where another was expected (GAP, DUPLICATE, MISNAMED)."""
     generation: int = 0

@@ -19,6 +19,7 @@ cdef enum:
     SEGMENT_HEADER_USED = 64
     BLOCK_HEADER_SIZE = 16
     EVENT_SIZE_MIN = 64
+    ZERO_RUN_SIZE_MIN = 48          # at a sector's end, in a block: what was there before the block
     SECTOR_SIZE = 512               # what a disk writes whole or not at all, or up to a byte
     # --- bounds -------------------------------------------------------------------------------------------------------
     SEGMENT_SIZE_MIN = 16384
@@ -114,7 +115,7 @@ cdef struct LogReader:
     uint8_t stop                    # LogStop
     # the segment at hand; `bytes` are the caller's
     uint8_t is_last
-    uint8_t is_whole                # a torn block of which no sector is blank: perhaps not torn but damaged
+    uint8_t is_whole                # a torn block with something up to the end of each sector: perhaps not torn but damaged
     const uint8_t* bytes
     uint64_t size
     uint64_t name                   # position in its name
@@ -148,6 +149,7 @@ cdef struct SnapshotCursor:         # being read
     uint64_t position               # of the next event byte, in the snapshot's own stream
     uint64_t offset                 # of its block
     uint32_t size                   # of the events in `block`
+    int64_t error                   # -errno of the last read that failed
     uint8_t* block                  # room for one
 
 # --- the disk ------------------------------------------------------------------------------------------------------------

@@ -134,7 +134,8 @@ cdef uint64_t used_size(const uint8_t* data, uint64_t size) noexcept nogil:
 
 
 cdef bint seems_whole(const LogReader* r) noexcept nogil:
-    """Whether the torn block has its header, and something in each of its sectors: a write that a crash cut short looks otherwise."""
+    """Whether the torn block has its header, and something up to the end of each of its sectors: a write that a crash cut short looks otherwise.
+    Events do not end in, or have between them, so many zeros."""
     cdef BlockHeader block
     cdef uint64_t at, end, sector_end
     if r.offset + BLOCK_HEADER_SIZE > r.size:
@@ -146,7 +147,7 @@ cdef bint seems_whole(const LogReader* r) noexcept nogil:
     end = r.offset + BLOCK_HEADER_SIZE + block.size
     while at < end:
         sector_end = min(end, (at & ~<uint64_t>(SECTOR_SIZE - 1)) + SECTOR_SIZE)
-        if sector_end - at >= EVENT_SIZE_MIN and used_size(r.bytes + at, sector_end - at) == 0:
+        if sector_end - at - used_size(r.bytes + at, sector_end - at) >= ZERO_RUN_SIZE_MIN:
             return False
         at = sector_end
     return True

@@ -114,8 +114,14 @@ cdef class SnapshotReading:
             if stop == STOP_NONE:
                 stop = snapshot_verify(&self.s)
         if stop != STOP_END:
-            raise SnapshotDamaged(Path(self.place.name), self.name, LogStop(stop), self.s.offset)
+            self._refuse(stop)
         self.generation = header.generation
+
+    cdef _refuse(self, uint8_t stop):
+        """The disk does not give it, or gives something else than was written."""
+        if self.s.error:
+            raise OSError(-self.s.error, os.strerror(-self.s.error), f"{self.place.name}/{self.name}")
+        raise SnapshotDamaged(Path(self.place.name), self.name, LogStop(stop), self.s.offset)
 
     @property
     def size(self):
@@ -132,7 +138,7 @@ cdef class SnapshotReading:
         if stop == STOP_END:
             raise StopIteration
         if stop != STOP_NONE:
-            raise SnapshotDamaged(Path(self.place.name), self.name, LogStop(stop), self.s.offset)
+            self._refuse(stop)
         if self.crash_point is not None:
             crash_here(&self.crash_point.state, CRASH_MID_RECOVERY)
         return PyBytes_FromStringAndSize(<char*>self.s.block + BLOCK_HEADER_SIZE, self.s.size)

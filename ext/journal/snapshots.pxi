@@ -86,11 +86,20 @@ cdef void snapshot_end(SnapshotFile* s, bint is_abandoned) noexcept nogil:
 
 # --- read ------------------------------------------------------------------------------------------------------------------------
 
+cdef uint64_t snapshot_take(SnapshotCursor* s, uint64_t at, uint64_t size, uint64_t offset) noexcept nogil:
+    """Reads into `block` from its byte `at` on; how much there was, 0 and `error` if the disk does not give it."""
+    cdef int64_t took = read_all(s.disk, s.file, s.block + at, size, offset)
+    if took < 0:
+        s.error = took
+        return 0
+    return <uint64_t>took
+
+
 cdef uint8_t snapshot_head(SnapshotCursor* s, const uint8_t* broker_id, uint64_t named, SegmentHeader* header) noexcept nogil:
     """STOP_NONE, or why it is none of ours: of its header and size only."""
     cdef uint8_t stop
-    cdef int64_t size = read_all(s.disk, s.file, s.block, SEGMENT_HEADER_SIZE, 0)
-    stop = header_take(s.block, max(size, <int64_t>0), header, SNAPSHOT_MAGIC)
+    cdef int64_t size
+    stop = header_take(s.block, snapshot_take(s, 0, SEGMENT_HEADER_SIZE, 0), header, SNAPSHOT_MAGIC)
     if stop != STOP_NONE:
         return stop
     if memcmp(header.broker_id, broker_id, 8):
@@ -98,6 +107,7 @@ cdef uint8_t snapshot_head(SnapshotCursor* s, const uint8_t* broker_id, uint64_t
     if header.first != named:
         return STOP_MISNAMED
     size = s.disk.file_size(s.disk, s.file)
+    s.error = min(size, <int64_t>0)
     s.salt = header.salt
     s.file_size = header.segment_size
     snapshot_rewind(s)
@@ -112,17 +122,16 @@ cdef void snapshot_rewind(SnapshotCursor* s) noexcept nogil:
 cdef uint8_t snapshot_step(SnapshotCursor* s) noexcept nogil:
     """The next block, verified, stands in `block`; STOP_END behind the last one; else where it is damaged: at `offset`."""
     cdef BlockHeader block
-    cdef int64_t took
     if s.offset == s.file_size:
         return STOP_END
-    took = read_all(s.disk, s.file, s.block, min(<uint64_t>BLOCK_HEADER_SIZE, s.file_size - s.offset), s.offset)
-    if took != BLOCK_HEADER_SIZE:
+    if snapshot_take(s, 0, min(<uint64_t>BLOCK_HEADER_SIZE, s.file_size - s.offset), s.offset) != BLOCK_HEADER_SIZE:
         return STOP_DAMAGED
     memcpy(&block, s.block, BLOCK_HEADER_SIZE)
     if block.size < EVENT_SIZE_MIN or block.size > GROUP_SIZE_CEILING or block.size > s.file_size - s.offset - BLOCK_HEADER_SIZE:
         return STOP_DAMAGED
-    took = read_all(s.disk, s.file, s.block + BLOCK_HEADER_SIZE, block.size, s.offset + BLOCK_HEADER_SIZE)
-    if took != block.size or block.position != s.position or block.crc != block_crc(s.salt, &block, s.block + BLOCK_HEADER_SIZE):
+    if snapshot_take(s, BLOCK_HEADER_SIZE, block.size, s.offset + BLOCK_HEADER_SIZE) != block.size:
+        return STOP_DAMAGED
+    if block.position != s.position or block.crc != block_crc(s.salt, &block, s.block + BLOCK_HEADER_SIZE):
         return STOP_DAMAGED
     if whole_size(s.block + BLOCK_HEADER_SIZE, block.size, block.size) != block.size:
         return STOP_EVENTS

@@ -165,6 +165,22 @@ def test_any_flipped_bit_or_cut_is_told_before_anything_is_given(seed: int) -> N
         assert caught.value.path.name == NAME
 
 
+def test_what_the_disk_does_not_give_is_its_error_and_not_the_snapshots() -> None:
+    for operation in ("open", "read", "size"):
+        for after in range(4):
+            disk = SimulatedDisk(1)
+            write(disk)
+            disk.fail(operation, errno.EIO, after=after if operation == "read" else 0)
+            with pytest.raises(OSError, match=NAME):
+                read(disk)
+    disk = SimulatedDisk(1)
+    write(disk)
+    reading = read_snapshot(disk, broker_id=BROKER_ID)
+    disk.fail("read", errno.EIO)
+    with pytest.raises(OSError, match=NAME):
+        next(reading)
+
+
 def test_one_of_another_broker_or_with_another_name_is_refused() -> None:
     disk = SimulatedDisk(1)
     write(disk)

@@ -136,6 +136,16 @@ def test_without_a_log_that_reaches_back_a_damaged_snapshot_is_refused_with_what
         Life(disk, 2)
 
 
+def test_a_snapshot_that_the_disk_cannot_read_is_replaced_by_the_older_one() -> None:
+    disk = with_snapshots(3)
+    newest, older = snapshot_files(disk)
+    disk.fail("read", errno.EIO, after=6)  # of the state, the header, some blocks
+    life = Life(disk, 2)
+    assert life.report.snapshot == older
+    assert life.ledger.events == STREAM[: life.report.position]
+    assert f"damaged-{newest}" in disk.names()
+
+
 def test_a_snapshot_that_rots_while_the_broker_runs_is_not_counted_as_one_of_the_two() -> None:
     disk = SimulatedDisk(4)
     life = Life(disk)
