@@ -15,6 +15,9 @@ asked first. If it answers, and then the challenger answers a nonce of its own w
 are two private keys: both are quarantined until an admin enables the key again. If the incumbent is gone, the challenger
 takes its place and nothing has happened.
 
+A flapping hub makes a key come and go many times a minute. Its loss is a loss at once each time, but beyond a few its return is
+put off for some seconds, by the place, so that sessions are not told of key grace and health in turns.
+
 Over a restart (`grace.py`) keys are recalled before anything is plugged in; `stale` names those whose memory may be other than
 what was kept. A disabled or quarantined key stays so; one that stood is awaited until the first tries are over.
 """
@@ -90,6 +93,7 @@ class KeyringCore:
         self._attached_count = 0
         self._licensed: frozenset[str] = frozenset()
         self._crowded: frozenset[tuple[str, str]] = frozenset()
+        self._flaps: dict[tuple[str, str], tuple[int, int]] = {}  # by bus and place: how often in a row, and when last
         self.changes: list[KeyChange] = []
         self.woken: set[int] = set()
         self.stale: set[str] = set()
@@ -168,14 +172,30 @@ class KeyringCore:
     def _attach(self, bus: str, port: KeyPort, now_ns: int) -> Attachment:
         self._attached_count += 1
         record = self._nameless(port)
-        attachment = Attachment(self._attached_count, bus, port, record, due_ns=now_ns)
+        flap_count, last_ns = self._flaps.get((bus, port.usb_path), (0, 0))
+        flap_count = flap_count if now_ns - last_ns < self._settings.flap_window_ns else 0
+        hold_ns = self._settings.flap_hold_ns(flap_count)
+        attachment = Attachment(self._attached_count, bus, port, record, due_ns=now_ns + hold_ns)
         record.attachment = attachment
         self._attachments[attachment.number] = attachment
         self._move(record, KeyInput.PLUGGED)
+        if hold_ns:
+            sentence = (
+                f"it has come and gone {flap_count} times in a row and is left alone for {hold_ns / 1e9:g} s: look after its"
+                " hub, cable and power"
+            )
+            self._move(record, KeyInput.FAILED, "flapping", sentence)
         return attachment
+
+    def _flapped(self, place: tuple[str, str], now_ns: int) -> None:
+        """Something left its place; places that have been quiet are forgotten."""
+        since_ns = now_ns - self._settings.flap_window_ns
+        self._flaps = {one: flap for one, flap in self._flaps.items() if flap[1] > since_ns}
+        self._flaps[place] = (self._flaps.get(place, (0, 0))[0] + 1, now_ns)
 
     def _detach(self, attachment: Attachment, now_ns: int) -> None:
         del self._attachments[attachment.number]
+        self._flapped((attachment.bus, attachment.port.usb_path), now_ns)
         self.woken.add(attachment.number)
         record = attachment.record
         if attachment.is_challenger:

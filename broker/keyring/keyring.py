@@ -307,11 +307,11 @@ class Keyring:
         if not isinstance(error, HwkeyError):
             _log.error("a defect in the driver of a security key", exc_info=error)
         with self._lock:
-            self._core.failed(number, _fault_of(error), self._here.clock_ns())
+            self._core.failed(number, fault_of(error), self._here.clock_ns())
             self._after()
 
 
-def _fault_of(error: Exception) -> Fault:
+def fault_of(error: Exception) -> Fault:
     """What an error of the driver says about the key."""
     if isinstance(error, (Unplugged, CardAbsent)):
         return Fault(FaultKind.GONE, error.code, str(error))

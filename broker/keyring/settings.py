@@ -24,6 +24,12 @@ class KeyringSettings:
     # After a failure a key is asked again soon, then more and more rarely.
     retry_ns_min: int = _S // 2
     retry_ns_max: int = 30 * _S
+    # A place at which a key has come and gone more often than this in a minute is left alone for a moment, then for longer: the
+    # hub or the power has a fault, and each return and loss would be told to every session over what is left.
+    flap_count_max: int = 4
+    flap_window_ns: int = 60 * _S
+    flap_hold_ns_min: int = _S
+    flap_hold_ns_max: int = 8 * _S
     attempt_count_max: int = 3  # failures in a row before a key is lost; its last proof stands meanwhile
     grace_ns: int = 300 * _S
     grace_refill_ns: int = 3600 * _S
@@ -56,6 +62,11 @@ class KeyringSettings:
                 "scan interval, attempts, grace refill, the start's wait and what is written ahead must be positive, and grace not"
                 " negative"
             )
+
+    def flap_hold_ns(self, flap_count: int) -> int:
+        """How long a place is left alone at which a key went that often within the window."""
+        excess_count = flap_count - self.flap_count_max
+        return 0 if excess_count < 0 else min(self.flap_hold_ns_max, self.flap_hold_ns_min << min(excess_count, 20))
 
     def retry_ns(self, failure_count: int) -> int:
         """How long to wait after that many failures in a row (1 or more)."""

@@ -155,6 +155,8 @@ SETTINGS = KeyringSettings(
     scan_interval_ns=50 * MS,
     retry_ns_min=20 * MS,
     retry_ns_max=100 * MS,
+    flap_hold_ns_min=MS,
+    flap_hold_ns_max=20 * MS,
 )
 
 

@@ -202,6 +202,29 @@ def test_a_device_that_was_opened_as_one_key_and_comes_back_as_another_is_both(b
     assert bench.counts("U")
 
 
+def test_a_place_that_flaps_is_left_alone_for_longer_and_longer_until_it_is_quiet(bench: Bench) -> None:
+    held = []
+    for _ in range(9):
+        bench.plug("1")
+        held.append((bench.work("1").due_ns - bench.now_ns) / S)
+        bench.wait(S)
+        bench.unplug("1")
+    assert held == [0, 0, 0, 0, 1, 2, 4, 8, 8]
+    bench.plug("2")
+    assert bench.work("2").due_ns == bench.now_ns, "another place is another hub"
+    bench.plug("1")
+    (shown,) = [one for one in bench.core.records() if one.code == "flapping"]
+    assert (shown.state, "9 times" in shown.sentence, "hub" in shown.sentence) == (KeyState.SUSPECT, True, True)
+    bench.wait(8 * S)
+    bench.open("1", "T")
+    bench.prove("1")
+    assert bench.counts("T")
+    bench.unplug("1")
+    bench.wait(60 * S)
+    bench.plug("1")
+    assert bench.work("1").due_ns == bench.now_ns, "a minute of quiet, and it is believed again"
+
+
 def test_keys_beyond_the_bound_are_left_alone_and_counted(bench: Bench) -> None:
     for place in range(1, 11):
         bench.ports[str(place)] = port(str(place))
