@@ -20,7 +20,7 @@ SLICE_ROWS = 5000
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept. `days` is for sums per minute, capacity, runs and gaps; events and sessions are kept shorter if theirs says so.
+    """What is kept. `days` is for everything; events and sessions are kept shorter if theirs says so.
 
     A thousand events take about 60 KB, a thousand sessions with two leases 250 KB, a year of one busy pool's minutes 20 MB.
     """
@@ -34,7 +34,7 @@ class Retention:
 
 def retire(connection: apsw.Connection, retention: Retention, now_ns: int) -> Iterator[int]:
     """Removes what is too old as of `now_ns`, a slice at a time; gives how many rows went with each. To be taken to its end or dropped."""
-    event_limit = _position_at(connection, now_ns - retention.event_days * DAY_NS)
+    event_limit = _position_at(connection, now_ns - min(retention.days, retention.event_days) * DAY_NS)
     beyond = connection.execute("SELECT position FROM events ORDER BY position DESC LIMIT 1 OFFSET ?", (retention.events_max - 1,)).get
     yield from _slices(connection, "events", "position", "position < ?", (max(event_limit, beyond or 0),))
     yield from _sessions(connection, retention, now_ns)
@@ -56,7 +56,7 @@ def _position_at(connection: apsw.Connection, at_ns: int) -> int:
 
 def _sessions(connection: apsw.Connection, retention: Retention, now_ns: int) -> Iterator[int]:
     """Ended ones only: who is still there is no history yet."""
-    cutoff_ns = now_ns - retention.session_days * DAY_NS
+    cutoff_ns = now_ns - min(retention.days, retention.session_days) * DAY_NS
     beyond = connection.execute("SELECT fence FROM sessions ORDER BY fence DESC LIMIT 1 OFFSET ?", (retention.sessions_max,)).get
     while fences := _ended_sessions(connection, cutoff_ns, int(beyond or 0)):
         with connection:

@@ -98,10 +98,10 @@ class Story:
 class Log:
     """A log that stories are added to, by one journal or one after the other."""
 
-    def __init__(self, directory: Path, **settings: int) -> None:
+    def __init__(self, directory: Path, *, generation: int = 0, **settings: int) -> None:
         self.directory = directory
         self.committed = 0
-        self._generation = 0
+        self._generation = generation
         self._settings = {"segment_size": SEGMENT_SIZE, "group_size_max": 16384} | settings
 
     def add(self, data: bytes) -> None:
