@@ -1057,7 +1057,7 @@ class Event(_message.Message):
     SEATS_FIELD_NUMBER: _builtins.int
     DEFICIT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Grows by one with each event of a run."""
+    """Grows with each event, over restarts too unless durability is none. Not all that are numbered are shown."""
     kind: Global___EventKind.ValueType
     """What."""
     session: _builtins.str
