@@ -170,6 +170,11 @@ class Compactor:
         except (OSError, DataDirectoryError, MemoryError) as error:
             self._failed(error)
             return False
+        except Exception as error:
+            # Of ours. The broker serves on, and the log keeps all; but somebody must hear of it.
+            log.exception("a fault in writing a snapshot, please report it")
+            self._failed(error)
+            return False
         finally:
             steps.close()
         return True

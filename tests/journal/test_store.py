@@ -12,7 +12,7 @@ import pytest
 from broker._journal import EventQueue, SimulatedDisk, checksum, segment_positions, snapshot_positions
 from broker.errors import AlreadyRunning, DataDirectoryError
 from broker.exit_codes import ExitCode
-from broker.journal.compaction import compact, retire
+from broker.journal.compaction import Compactor, compact, retire
 from broker.journal.recovery import PROGRESS_NS, ReplayRefused
 from broker.journal.state import STATE_NAME, LogState, RestoredBackup, StatePlace, generation_seen
 from broker.journal.store import JournalStore
@@ -363,6 +363,20 @@ def test_a_full_disk_fails_the_snapshot_and_not_the_broker(caplog: pytest.LogCap
     facts = life.compactor.facts()
     assert (facts.failed_count, facts.written_count, facts.failure) == (1, 1, "")
     assert facts.log_behind_size == life.store.committed - facts.position
+
+
+def test_a_fault_of_ours_in_a_snapshot_is_said_and_kills_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(Scribe):
+        def dump(self, cursor: int, size_max: int) -> tuple[bytes, int]:
+            raise ValueError("no state in the middle of a command")
+
+    life = Life(SimulatedDisk(4))
+    life.write(30_000)
+    compactor = Compactor(life.store, Faulty)
+    assert not compactor.compact()
+    assert compactor.facts().failure == "no state in the middle of a command"
+    assert "please report it" in caplog.text
+    assert life.compactor.compact()
 
 
 def test_the_log_waits_for_history_up_to_its_bound_and_then_history_loses_loudly(caplog: pytest.LogCaptureFixture) -> None:
