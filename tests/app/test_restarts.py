@@ -30,11 +30,12 @@ class House:
     def __init__(self, directory: Path, **sections: dict[str, Any]) -> None:
         self.directory = directory
         self.settings: dict[str, dict[str, Any]] = sections
+        self.keys = ONE_KEY
 
     @contextmanager
     def broker(self, *arguments: str) -> Iterator[RunningBroker]:
         with running_broker(
-            self.directory, settings=self.settings, emulated_keys=ONE_KEY, arguments=arguments
+            self.directory, settings=self.settings, emulated_keys=self.keys, arguments=arguments
         ) as one:
             self.settings.setdefault("clients", {})["address"] = one.clients
             yield one
