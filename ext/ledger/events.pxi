@@ -35,6 +35,11 @@ cdef enum:
     FLAG_CLOSE = 2
     FLAGS_AT = 7                    # in the header: 8-aligned as it is, this never wraps
     TIME_AT = 16
+
+cdef enum Cut:                      # where a reading may end when there is more than fits
+    CUT_AT_EVENT = 0
+    CUT_AT_COMMAND = 1              # at an event only where not one command fits
+    CUT_AT_COMMAND_ONLY = 2
     RING_AHEAD = 512                # where the ring is asked for before it is written: it is larger than the caches
 
 cdef struct EventHeader:
@@ -130,9 +135,8 @@ cdef void ring_write(State* s, const void* data, uint64_t size) noexcept nogil:
     prefetch(s.ring.base + ring_step(&s.ring, s.ring.tail_at, RING_AHEAD))
 
 
-cdef uint64_t whole_events_size(const Ring* ring, uint64_t position, uint64_t size_max, bint is_of_commands) noexcept nogil:
-    """Bytes of the events from a position on that fit whole; of commands, if one does. 0 also for a position inside an event, as far as
-    that can be seen."""
+cdef uint64_t whole_events_size(const Ring* ring, uint64_t position, uint64_t size_max, Cut cut) noexcept nogil:
+    """Bytes of the events from a position on that fit whole. 0 also for a position inside an event, as far as that can be seen."""
     cdef uint64_t available = ring.tail - position
     cdef uint64_t at = position % ring.size
     cdef uint64_t size = 0
@@ -143,21 +147,23 @@ cdef uint64_t whole_events_size(const Ring* ring, uint64_t position, uint64_t si
     while True:
         event_size = event_size_at(ring, at)
         if event_size < EVENT_SIZE or event_size % 8 or size + event_size > size_max:
-            return unit_size if unit_size and is_of_commands else size
+            if cut == CUT_AT_EVENT or (cut == CUT_AT_COMMAND and unit_size == 0):
+                return size
+            return unit_size
         size += event_size
         if ring.base[at + FLAGS_AT] & FLAG_LAST:
             unit_size = size
         at = ring_step(ring, at, event_size)
 
 
-cdef uint64_t ring_read(const Ring* ring, EventCursor* cursor, uint8_t* target, uint64_t size_max, bint is_of_commands) noexcept nogil:
+cdef uint64_t ring_read(const Ring* ring, EventCursor* cursor, uint8_t* target, uint64_t size_max, Cut cut) noexcept nogil:
     """Copies whole events, oldest first, and moves the cursor behind them; how many bytes."""
     cdef uint64_t position = min(cursor.position, ring.tail)
     cdef uint64_t size, start, first
     if position < ring.oldest:
         cursor.lost_size += ring.oldest - position if position else 0
         position = ring.oldest
-    size = whole_events_size(ring, position, size_max, is_of_commands)
+    size = whole_events_size(ring, position, size_max, cut)
     start = position % ring.size
     first = min(size, ring.size - start)
     memcpy(target, ring.base + start, first)
@@ -181,7 +187,7 @@ cdef uint64_t ring_drain(State* s, uint8_t* target, uint64_t size_max) noexcept 
     cdef uint64_t size
     cursor.position = s.ring.head
     cursor.lost_size = 0
-    size = ring_read(&s.ring, &cursor, target, size_max, False)
+    size = ring_read(&s.ring, &cursor, target, size_max, CUT_AT_EVENT)
     s.ring.head += size
     return size
 

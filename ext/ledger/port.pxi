@@ -51,16 +51,18 @@ cdef int64_t port_advance(const LedgerPort* port, int64_t now, uint64_t* positio
 
 cdef uint64_t port_read_events(const LedgerPort* port, EventCursor* cursor, uint8_t* target, uint64_t size_max) noexcept nogil:
     """How many bytes were copied. In slices: commands go on between them, and a loss ends the reading, so that it lies before the
-    bytes of the next call and never among these."""
+    bytes of the next call and never among these. They end at the end of a command, if they hold one."""
     cdef uint64_t size = 0
     cdef uint64_t slice_size = 1
+    cdef Cut cut = CUT_AT_COMMAND
     while slice_size and size < size_max:
         port_lock(port)
         slice_size = 0
         if size == 0 or cursor.position >= port.state.ring.oldest:
-            slice_size = ring_read(&port.state.ring, cursor, target + size, min(size_max - size, <uint64_t>READ_SLICE_SIZE), True)
+            slice_size = ring_read(&port.state.ring, cursor, target + size, min(size_max - size, <uint64_t>READ_SLICE_SIZE), cut)
         port_unlock(port)
         size += slice_size
+        cut = CUT_AT_COMMAND_ONLY   # what was read ends a command: so must the whole
     return size
 
 

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from broker.model.events import Event, decode_events
+from broker.model.events import FLAG_LAST, Event, decode_events
 from broker.model.words import Status
 from tests.ledger.chooser import Chooser
 from tests.ledger.episodes import make_episode
@@ -116,6 +116,23 @@ def test_a_small_buffer_gets_whole_events_in_their_order() -> None:
         assert lost_size == 0
         pieces += decode_events(data)
     assert pieces == whole
+
+
+@pytest.mark.parametrize("size_max", [1_000, 1_500, 65_536 + 1_000, 65_536 + 1_400, 200_000])
+def test_a_reading_that_holds_a_command_ends_at_the_end_of_one(size_max: int) -> None:
+    scene = Scene(compiled_ledger, event_ring_size=1 << 20)
+    scene.fill(100_000)
+    log_in(scene, 3_000)
+    position, end = 0, kept_all(scene)
+    while position < end:
+        data, position, _ = scene.core.read_events(position, size_max)
+        flags = [event.flags for event in decode_events(data)]
+        assert flags[-1] & FLAG_LAST or not any(flag & FLAG_LAST for flag in flags)
+
+
+def kept_all(scene: Scene) -> int:
+    """Where the events end."""
+    return int(scene.core.read_events(0, 1 << 20)[1])
 
 
 def test_a_position_that_no_event_has_reached_gives_nothing() -> None:
