@@ -25,6 +25,7 @@ from broker.app.key_memory import LedgerMemory
 from broker.app.ledger_sink import LedgerSink
 from broker.app.licence_sources import Reloader, read_trust
 from broker.app.ticker import Ticker, Waker
+from broker.app.usage_report import usage_report
 from broker.errors import ConfigError
 from broker.keyring import Keyring, KeyringSettings
 from broker.licence import LicenceFolder, TrustFile
@@ -108,6 +109,7 @@ def build_parts(
             emulation=fleet,
             reload=_reload(reloader),
             durability=durability.view,
+            usage=usage_report(config, directory),
         ),
         broker_facts=facts,
         is_emulating=fleet is not None,

@@ -4,7 +4,7 @@ One method for each rpc of Admin, named as it in lower case; messages in, messag
 them checks first that the caller may administer. All methods run on the event loop's thread, except those in
 `SLOW_METHODS`: they may wait for a disk or a lock, so they run in a worker thread, one at a time.
 
-Not served here: usage reports (they need the history) and explanations of denials (they need the rules).
+Not served here: explanations of denials (they need the rules).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from broker.verbs.admin_messages import (
     key_message,
     licence_message,
     product_messages,
+    usage_message,
 )
 from broker.verbs.drain import DrainSwitch
 from broker.verbs.errors import VerbError, invalid_field, not_served_here
@@ -37,8 +38,10 @@ from broker.verbs.seams import (
     Emulation,
     KeyringView,
     LedgerFace,
+    NoHistory,
     Reload,
     ReloadError,
+    UsageReport,
 )
 from broker.verbs.sentences import not_found_sentence
 from broker.verbs.settings import SessionSettings
@@ -48,11 +51,14 @@ _log = logging.getLogger(__name__)
 ADMIN_METHODS = tuple(method.name for method in admin_pb2.DESCRIPTOR.services_by_name["Admin"].methods)
 """Names of all rpcs of Admin, for the statistics."""
 
-SLOW_METHODS = frozenset(("Reload", "SetKeyEnabled", "ListEmulatedKeys", "SetEmulatedKeyPlugged"))
+INSTANT_MAX_NS = 2**62
+"""Later than all that was."""
+
+SLOW_METHODS = frozenset(("Reload", "SetKeyEnabled", "ListEmulatedKeys", "SetEmulatedKeyPlugged", "GetUsageReport"))
 
 
 class AdminVerbs:
-    """The Admin service without its transport. `emulation` None: emulated keys are not served."""
+    """The Admin service without its transport. `emulation` None: emulated keys are not served. `usage` None: there is no history."""
 
     def __init__(
         self,
@@ -67,6 +73,7 @@ class AdminVerbs:
         emulation: Emulation | None,
         reload: Reload,
         durability: Callable[[], DurabilityView] | None = None,
+        usage: UsageReport | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock_ns = clock_ns
@@ -78,6 +85,7 @@ class AdminVerbs:
         self._emulation = emulation
         self._reload = reload
         self._durability = durability
+        self._usage = usage
         self._names = Names(ledger)
 
     # --- what there is --------------------------------------------------------------------------------
@@ -215,11 +223,21 @@ class AdminVerbs:
             ) from error
         return admin_pb2.SetEmulatedKeyPluggedResponse(key=emulated_key_message(plugged))
 
-    # --- what comes later -------------------------------------------------------------------------------
+    def get_usage_report(self, request: admin_pb2.GetUsageReportRequest) -> admin_pb2.GetUsageReportResponse:
+        """The use of each product over a span, from the history, which is some seconds behind. Without an end: until now."""
+        if self._usage is None:
+            raise not_served_here("A usage report")
+        until_ns = request.until_time.ToNanoseconds() if request.HasField("until_time") else INSTANT_MAX_NS
+        since_ns = request.from_time.ToNanoseconds()
+        if not 0 <= since_ns < until_ns:
+            raise invalid_field("from_time", "It must not be before 1970, and be before until_time.")
+        try:
+            found = self._usage(since_ns, until_ns)
+        except NoHistory as error:
+            raise VerbError("UNAVAILABLE", "NO_HISTORY", f"The history cannot be read now: {error}") from error
+        return admin_pb2.GetUsageReportResponse(products=[usage_message(one) for one in found])
 
-    def get_usage_report(self, _request: admin_pb2.GetUsageReportRequest) -> admin_pb2.GetUsageReportResponse:
-        """Not served: there is no history to report on."""
-        raise not_served_here("A usage report")
+    # --- what comes later -------------------------------------------------------------------------------
 
     def explain_denial(self, _request: admin_pb2.ExplainDenialRequest) -> admin_pb2.ExplainDenialResponse:
         """Not served; a denial explains itself with its reason, numbers and sentence."""

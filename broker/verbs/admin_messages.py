@@ -14,7 +14,7 @@ from broker.verbs.events import TimedEvent
 from broker.verbs.messages import duration, timestamp
 from broker.verbs.names import Names
 from broker.verbs.public_id import public_id_of
-from broker.verbs.seams import EmulatedKeyView
+from broker.verbs.seams import EmulatedKeyView, ProductUse
 from broker.verbs.sentences import event_sentence
 
 _LICENCE_STATES = {
@@ -160,4 +160,11 @@ def emulated_key_message(key_view: EmulatedKeyView) -> admin_pb2.EmulatedKey:
         profile=key_view.profile,
         plugged=key_view.is_plugged,
         thumbprint=key_view.thumbprint,
+    )
+
+
+def usage_message(use: ProductUse) -> admin_pb2.ProductUsage:
+    """One product of a usage report."""
+    return admin_pb2.ProductUsage(
+        product=use.product, in_use_peak=use.seats_peak, in_use_mean=use.seats_mean, denial_count=use.denial_count
     )

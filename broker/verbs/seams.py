@@ -1,7 +1,7 @@
 """What the verbs need of the parts around them, as narrow Protocols: keyring, emulation, reload.
 
 Everything is called on the event loop's thread and must not wait for a key, a disk or the network, except `Reload`,
-`KeyringView.set_enabled` and `Emulation`, whose directory other processes may change: the service calls these in a worker thread.
+`KeyringView.set_enabled`, `UsageReport` and `Emulation`, whose directory other processes may change: the service calls these in a worker thread.
 """
 
 from __future__ import annotations
@@ -82,6 +82,26 @@ class BrokerFacts:
     start_unix_ns: int
     data_plane: str
     durability: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProductUse:
+    """The use of a product over a span of time."""
+
+    product: str
+    seats_peak: int
+    seats_mean: float
+    denial_count: int
+
+
+class UsageReport(Protocol):
+    """What the history says. May wait for a disk; NoHistory if there is none to ask now."""
+
+    def __call__(self, since_ns: int, until_ns: int) -> Sequence[ProductUse]: ...
+
+
+class NoHistory(Exception):
+    """It cannot be read now; the text says why."""
 
 
 class EmulatedKeyView(Protocol):

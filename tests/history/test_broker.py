@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from broker.v1 import sessions_pb2, sessions_pb2_grpc, types_pb2
+from broker.v1 import admin_pb2, sessions_pb2, sessions_pb2_grpc, types_pb2
 from tests.history.recount import tables_of
 from tests.support.broker_process import RunningBroker, running_broker
 from tests.support.usher_command import usher
@@ -51,3 +53,27 @@ def test_the_history_goes_on_over_a_kill_and_is_the_same_made_anew(tmp_path: Pat
     before = tables_of(database)
     assert usher("history", "rebuild", "--data-dir", broker.data_directory).code == 0
     assert tables_of(database) == before
+
+
+def test_the_usage_report_of_admin_is_what_the_history_says(tmp_path: Path) -> None:
+    with running_broker(tmp_path) as broker:
+        broker.await_proven()
+        open_session(broker, "ann")
+        open_session(broker, "bob")
+        until(lambda: users(broker).keys() == {"ann", "bob"}, "both are in the history")
+        stub, metadata = broker.admin_stub(), broker.admin_metadata
+        report = stub.GetUsageReport(admin_pb2.GetUsageReportRequest(), metadata=metadata, timeout=20)
+        assert [(one.product, one.in_use_peak, one.denial_count) for one in report.products] == [("platform", 2, 0)]
+        assert 0 <= report.products[0].in_use_mean <= 2
+        backwards = admin_pb2.GetUsageReportRequest(from_time=Timestamp(seconds=100), until_time=Timestamp(seconds=99))
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.GetUsageReport(backwards, metadata=metadata, timeout=20)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_without_a_history_there_is_no_usage_report(tmp_path: Path) -> None:
+    with running_broker(tmp_path, settings={"journal": {"history_days": 0}}) as broker:
+        with pytest.raises(grpc.RpcError) as refused:
+            broker.admin_stub().GetUsageReport(admin_pb2.GetUsageReportRequest(), metadata=broker.admin_metadata, timeout=20)
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert not (broker.data_directory / "history").exists()
