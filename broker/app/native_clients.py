@@ -37,6 +37,9 @@ BACKLOG = 4096
 CUT_S = 2.0
 """How long after its grace a drain may still take before the loops are stopped."""
 
+LAST_COMMANDS_FILE = "last-commands"
+"""In the data directory: what a fatal signal leaves of the ledger's last commands, with names of users, 0600."""
+
 OnFailure = Callable[[str, BaseException], None]
 
 
@@ -174,7 +177,7 @@ def open_native_clients(
             journal=journal,
             is_holding=is_holding,
         )
-        behind_traces(lambda: install_fatal_dump(listener))
+        behind_traces(lambda: install_fatal_dump(listener, config.data_dir / LAST_COMMANDS_FILE))
     except (OSError, ValueError, MemoryError) as error:
         listening.close()
         reason = f"the data plane cannot be built so: {error or 'not enough memory'}"

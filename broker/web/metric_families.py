@@ -117,6 +117,7 @@ _COUNTS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
     ("usher_invalid_requests", "Requests refused: a field broke its bounds.", lambda now: now.invalid_total),
     ("usher_overloads", "Requests refused: a bound of the ledger was reached.", lambda now: now.overloaded_total),
     ("usher_drained_requests", "Opens refused because the broker is being drained.", lambda now: now.drained_total),
+    ("usher_unwritable_requests", "Requests refused because the log cannot be written (RENEW_ONLY).", lambda now: now.not_writable_total),
     ("usher_events_full", "Requests refused: the ring of events had no room.", lambda now: now.events_full_total),
     ("usher_events", "Events recorded.", lambda now: now.event_total),
     ("usher_events_dropped", "Events of a change of capacity for which the ring had no room.", lambda now: now.event_dropped_total),
