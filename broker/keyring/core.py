@@ -124,15 +124,19 @@ class KeyringCore:
             return 0
         return record.budget.start_wait_ns(now_ns, self._settings.starting_ns_max)
 
-    def end_start(self) -> None:
-        """The first tries are over: who is still awaited is lost since its last proof."""
-        for record in self._records.values():
-            if record.budget.awaited_since_ns is not None:
+    def end_start(self, *, is_over: bool) -> bool:
+        """The first tries are over: who is still awaited is lost since its last proof. Unless all of the time for them is over,
+        one that is connected, and failed once, is still awaited; whether there is one."""
+        awaited = [one for one in self._records.values() if one.budget.awaited_since_ns is not None]
+        connected = [] if is_over else [one for one in awaited if one.attachment is not None]
+        for record in awaited:
+            if record not in connected:
                 record.budget = record.budget.lost()
                 record.code, record.sentence = "not_back", _NOT_BACK_SENTENCE
                 self._say(record, KeyState.PRESENT, KeyState.LOST)
                 self.stale.add(record.thumbprint)
                 self.is_capacity_changed = True
+        return bool(connected)
 
     def find(self, thumbprint: str) -> KeyRecord | None:
         """The record of an identity."""

@@ -14,6 +14,7 @@ Not thread-safe: `keyring.py` calls it under its lock.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from broker.keyring.book import CapacityBook
 from broker.keyring.capacity import Decision, PoolIdentity, decide, loss_cause, pool_of
@@ -50,6 +51,7 @@ class KeyringEngine:
         self.reading = FolderReading()
         self.unscanned: set[str] = set()
         self.is_started = False
+        self._is_awaiting = True  # of the keys that stood, some may still be lost since before the start
         self._keeper = Keeper(memory, settings)
         self._periods = PeriodNotices(settings.ending_warnings_s)
         recalled = self._keeper.recalled
@@ -183,14 +185,17 @@ class KeyringEngine:
         }
 
     def _end_starting(self, now_ns: int, wall_unix_s: int) -> None:
+        is_over = now_ns >= self._starting_until_ns
         if self.is_started:
+            if self._is_awaiting and is_over:
+                self._is_awaiting = self.core.end_start(is_over=True)
             return
         is_tried = not self.unscanned and not self.core.unsettled_count()
-        if not is_tried and now_ns < self._starting_until_ns:
+        if not is_tried and not is_over:
             self.book.end_starting(now_ns)
             return
         self.is_started = True
-        self.core.end_start()
+        self._is_awaiting = self.core.end_start(is_over=is_over)
         self.follow(now_ns, wall_unix_s)
         self.book.end_starting()
 
@@ -203,14 +208,22 @@ class KeyringEngine:
         named = {record.thumbprint: record for record in records if record.thumbprint}
         warned_s = max(self._settings.ending_warnings_s, default=0)
         set_aside = self._decision.set_aside
+        reading = replace(self.reading, accepted=(*self.reading.accepted, *self._unread()))
         aside = [one for one in self.reading.accepted if one.digest in set_aside]
         return KeyringViews(
             keys=key_views(records, self.book.given, aside, now_ns),
-            licences=licence_views(self.reading, named, self.book, set_aside, now_unix_s, warned_s),
+            licences=licence_views(reading, named, self.book, set_aside, now_unix_s, warned_s),
             is_starting=not self.is_started,
             is_clock_suspect=self.wall.is_suspect,
             faults=self._faults(bus_faults),
         )
+
+    def _unread(self) -> list[Licence]:
+        """Licences on keys that are recalled and have not been read in this run."""
+        accepted = {licence.digest for licence in self.reading.accepted}
+        recalled = (memory.licence for memory in self._keeper.recalled.licences.values())
+        given = self.book.given
+        return [one for one in recalled if one.is_carried and one.digest in given and one.digest not in accepted]
 
     def _faults(self, bus_faults: Mapping[str, str]) -> tuple[str, ...]:
         faults = [f"{bus}: {sentence}" for bus, sentence in sorted(bus_faults.items())]

@@ -113,12 +113,16 @@ def test_licences_on_a_key_that_is_gone_still_give_their_charges_grace(
     run(memory=memory).stop()
     fleet.unplug("a")
     after = RecordingSink()
-    run(memory=memory, into=after)
+    keyring = run(memory=memory, into=after)
+    (row,) = keyring.views().licences
+    assert (row.licence_id, row.state, row.file) == ("on-key", LicenceState.KEY_ABSENT, "on its key")
     assert after.pools == [("crm", after.pools[0][1], True)]
     assert [(after.sources[source][1], cause) for source, (_, cause) in after.lost.items()] == [(7, EndReason.KEY_LOST)]
     fleet.plug("a")
     after.await_seats("crm", 7)
     assert set(after.sources) == {0}, "the same source"
+    (row,) = keyring.views().licences
+    assert row.state is LicenceState.COUNTING
 
 
 def test_a_revocation_list_is_not_undone_by_a_restart_without_it_or_with_an_older_one(

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.keyring import KeyState, MemoryFull, VolatileMemory
+from broker.keyring.records import Fault, FaultKind, Identity
 from broker.keyring.remembered import read_remembered
 from broker.licence import Licence
 from broker.model.words import EndReason
@@ -183,6 +184,34 @@ def test_one_key_that_is_back_ends_the_wait_for_one_that_is_not() -> None:
     lives.wait(1)
     assert lives.sink.seats("platform") == 30
     assert not lives.sink.lost
+
+
+def test_a_key_whose_first_try_fails_is_awaited_until_the_next() -> None:
+    lives = living()
+    lives.silent.add("T")
+    lives.restart(is_clean=True)
+    (number,) = lives.numbers
+    lives.engine.core.opened(number, Identity("T", "Key", "1-1", False), lives.now_ns)
+    lives.engine.core.failed(number, Fault(FaultKind.UNANSWERED, "not_answering", "no answer"), lives.now_ns)
+    lives.wait(2)
+    assert lives.engine.is_started
+    assert lives.record("T").code != "not_back"
+    lives.silent.clear()
+    lives.wait(1)
+    assert lives.record("T").budget.left_ns == 297 * S, "it pays for its wait, and not since its last proof"
+
+
+def test_a_key_that_is_connected_and_never_answers_is_lost_when_the_start_is_over() -> None:
+    lives = living()
+    lives.silent.add("T")
+    lives.restart(is_clean=True)
+    (number,) = lives.numbers
+    lives.engine.core.opened(number, Identity("T", "Key", "1-1", False), lives.now_ns)
+    lives.wait(11)
+    assert lives.record("T").code == "not_back"
+    lives.silent.clear()
+    lives.wait(1)
+    assert lives.record("T").budget.left_ns == (300 - 15 - 12) * S, "it pays since its last proof"
 
 
 # --- why a licence does not count ------------------------------------------------------------------------------------------
