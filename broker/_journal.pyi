@@ -39,6 +39,8 @@ class LogDisk:
         """Gives back the lock and all descriptors; nothing may use it any more."""
     def file_names(self) -> list[str]:
         """Of all files, in order."""
+    def free_size(self) -> int:
+        """Bytes that can still be written."""
     def file_size(self, name: str) -> int:
         """Bytes of any file."""
     def load(self, name: str) -> bytes:

@@ -8,11 +8,12 @@ but not when the log nears its bound. Two snapshots are kept, and the log from t
             or the log has grown over half of log_size_max
     kept    what the older snapshot needs, and what history has not read yet; history loses when the log is at log_size_max
 
-Memory: a second ledger for as long as it takes. A failure (a full disk) is said, and tried again a minute later; it is fatal to nobody.
+Room: two segments are left to the log, rather than a snapshot finished. Memory: a second ledger for as long as it takes. A failure (a full disk) is said, and tried again a minute later; it is fatal to nobody.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -28,6 +29,7 @@ from broker.model.journal import SnapshotFacts
 log = logging.getLogger("broker.journal")
 
 SNAPSHOTS_KEPT = 2
+SEGMENTS_LEFT_FREE = 2
 DUMP_SIZE_MAX = 256 * 1024
 CHECK_S = 1.0
 RETRY_S = 60.0
@@ -71,6 +73,7 @@ def _write(store: JournalStore, shadow: Shadow, until: int) -> Generator[int, No
         cursor = 0
         while True:
             events, cursor = shadow.dump(cursor, DUMP_SIZE_MAX)
+            _leave_room(store)
             writer.write(events)
             yield len(events)
             if cursor == 0:
@@ -78,6 +81,12 @@ def _write(store: JournalStore, shadow: Shadow, until: int) -> Generator[int, No
         writer.commit()
     finally:
         writer.abandon()
+
+
+def _leave_room(store: JournalStore) -> None:
+    """A snapshot that took the log's last room would end the broker: rather none."""
+    if store.place.free_size() < SEGMENTS_LEFT_FREE * store.settings.segment_size:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: what is left is for the log", store.place.name)
 
 
 def retire(store: JournalStore, needed_from: int | None) -> int:

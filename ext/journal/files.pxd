@@ -46,6 +46,12 @@ cdef extern from "<time.h>" nogil:
         long tv_nsec
     int nanosleep(const nap* wanted, nap* rest)
 
+cdef extern from "<sys/statvfs.h>" nogil:
+    cdef struct space_record "statvfs":
+        unsigned long f_frsize
+        unsigned long f_bavail
+    int fstatvfs(int fd, space_record* target)
+
 cdef extern from "<sys/file.h>" nogil:
     const int LOCK_EX
     const int LOCK_NB

@@ -189,6 +189,7 @@ cdef struct Disk:
     disk_fn sync_names
     disk_list_fn list_files         # how many; -EOVERFLOW: more than fit
     disk_lock_fn take_lock          # -EAGAIN: held; `holder` is its process, 0 if that cannot be read
+    disk_fn free_size               # bytes that can still be written
     disk_remove_fn read_ahead       # this file will be read soon
     disk_fn clock                   # now
 

@@ -28,6 +28,10 @@ cdef class LogDisk:
         finally:
             free(names)
 
+    def free_size(self):
+        """Bytes that can still be written."""
+        return self._checked(self.disk.free_size(&self.disk), "")
+
     def file_size(self, str name):
         """Bytes; see broker/_journal.pyi."""
         cdef bytes text = name.encode()
@@ -157,6 +161,7 @@ cdef class SimulatedDisk(LogDisk):
         self.disk.sync_names = simulated_sync_names
         self.disk.list_files = simulated_list
         self.disk.take_lock = simulated_lock
+        self.disk.free_size = simulated_free_size
         self.disk.read_ahead = simulated_read_ahead
         self.disk.clock = simulated_clock
 

@@ -84,6 +84,11 @@ cdef int64_t real_list(Disk* disk, FileName* names, uint32_t count_max) noexcept
     return count
 
 
+cdef int64_t real_free_size(Disk* disk) noexcept nogil:
+    cdef space_record space
+    return <int64_t>(space.f_bavail * space.f_frsize) if fstatvfs(directory_of(disk), &space) == 0 else -errno
+
+
 cdef int64_t real_read_ahead(Disk* disk, const char* name) noexcept nogil:
     """Linux begins to read it; nothing waits, and that it cannot is no error."""
     cdef int fd = openat(directory_of(disk), name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0)
@@ -149,6 +154,7 @@ cdef void real_disk(Disk* disk, RealDirectory* directory) noexcept nogil:
     disk.sync_names = real_sync_names
     disk.list_files = real_list
     disk.take_lock = real_lock
+    disk.free_size = real_free_size
     disk.read_ahead = real_read_ahead
     disk.clock = real_clock
 

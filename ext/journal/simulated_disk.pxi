@@ -368,6 +368,12 @@ cdef int64_t simulated_lock(Disk* disk, int64_t* holder) noexcept nogil:
     return 0
 
 
+cdef int64_t simulated_free_size(Disk* disk) noexcept nogil:
+    cdef SimulatedState* s = state_of(disk)
+    cdef uint64_t used = space_used(s)
+    return <int64_t>(s.size_max - used) if s.size_max > used else 0
+
+
 cdef int64_t simulated_read_ahead(Disk* disk, const char* name) noexcept nogil:
     return 0
 

@@ -34,6 +34,7 @@ from tests.journal.material import (
 )
 
 FOREVER = 2**62
+FLAGS_AT, LAST_OF_COMMAND = 7, 1
 WAIT_S = 20
 
 
@@ -73,7 +74,7 @@ def make_ledger(is_lossy: bool = False) -> Ledger:
 def open_session(ledger: Ledger, number: int) -> int:
     """The status."""
     answer = ledger.open(
-        2, request_id=number.to_bytes(16, "big"), user=b"user %d" % number, host=b"host", products=[("crm", False)]
+        2, request_id=number.to_bytes(16, "big"), user=b"user %d" % number, host=b"h" * (1 + number * 7 % 90), products=[("crm", False)]
     )
     return int(answer.status)
 
@@ -125,11 +126,26 @@ def test_groups_are_bounded_and_hold_whole_events(tmp_path: Path) -> None:
         assert list(decode_sizes(events))[-1] == len(events)
 
 
+def last_start(events: bytes) -> int:
+    """Where the last event begins."""
+    return [0, *decode_sizes(events)][-2]
+
+
 def decode_sizes(events: bytes) -> Iterator[int]:
     position = 0
     while position < len(events):
         position += int.from_bytes(events[position : position + 4], "little")
         yield position
+
+
+def test_a_delay_of_syncs_is_part_of_each(tmp_path: Path) -> None:
+    journal, queue = begun(tmp_path / "log", sync_delay_ns=2_000_000)
+    for _ in range(3):
+        queue.put(events_from(queue.position, 1))
+        commit_all(journal)
+    counters = journal.counters()
+    assert counters.syncs == 3
+    assert counters.sync_ns >= 3 * 2_000_000
 
 
 def test_the_next_segment_is_ready_before_it_is_needed(tmp_path: Path) -> None:
@@ -191,6 +207,8 @@ def test_all_events_of_a_ledger_are_logged_though_its_ring_is_small(tmp_path: Pa
     assert journal.failure is None
     events = [event for _, part in read_log(tmp_path / "log", broker_id=BROKER_ID) for event in decode_events(part)]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    for _, part in read_log(tmp_path / "log", broker_id=BROKER_ID):
+        assert part[last_start(part) + FLAGS_AT] & LAST_OF_COMMAND, "a block ends within a command"
     opened_users = [event.user for event in events if event.kind is EventKind.SESSION_OPENED]
     assert opened_users == [b"user %d" % number for number in range(count)]
     assert journal.committed > 131072

@@ -348,7 +348,8 @@ def test_a_full_disk_fails_the_snapshot_and_not_the_broker(caplog: pytest.LogCap
     disk = SimulatedDisk(4)
     life = Life(disk)
     life.write(30_000)
-    disk.size_max = sum(disk.file_size(name) for name in disk.file_names()) + 9_000
+    disk.size_max = sum(disk.file_size(name) for name in disk.file_names()) + 2 * 16384 + 9_000
+    assert disk.free_size() == 2 * 16384 + 9_000
     assert not life.compactor.compact()
     facts = life.compactor.facts()
     assert (facts.failed_count, facts.written_count, facts.position) == (1, 0, 0)
@@ -356,8 +357,9 @@ def test_a_full_disk_fails_the_snapshot_and_not_the_broker(caplog: pytest.LogCap
     assert "the log keeps growing" in caplog.text
     assert snapshot_positions(disk) == []
     assert "snapshot-new" not in disk.names()
-    life.write(100)
+    life.write(20_000)
     assert life.store.failure is None
+    assert life.compactor.facts().log_behind_size > 50_000
     disk.size_max = 10**7
     assert life.compactor.compact()
     facts = life.compactor.facts()
