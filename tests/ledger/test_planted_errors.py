@@ -61,6 +61,30 @@ PLANTED = (
         "        if request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:\n",
         "        if request.kind != REQUEST_OPENED and request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:\n",
     ),
+    Planted(
+        "an expiry that is not journaled",
+        "sessions.pxi",
+        "    emit(s, EVENT_SESSION_ENDED, reason, ",
+        "    if reason != END_EXPIRED: emit(s, EVENT_SESSION_ENDED, reason, ",
+    ),
+    Planted(
+        "request_ids that a restart forgets",
+        "replay.pxi",
+        "    command.ttl_ms = body.ttl_ms\n    memcpy(command.lookup, body.lookup, 16)\n",
+        "    command.ttl_ms = body.ttl_ms\n    siphash128(s.secret, <const uint8_t*>body.lookup, 16, command.lookup)\n",
+    ),
+    Planted(
+        "a place that a restart does not keep",
+        "replay.pxi",
+        "    slab_take_at(&s.sessions, place)\n    session_put(s, place, e.fence, command)\n",
+        "    place = s.sessions.high\n    slab_take_at(&s.sessions, place)\n    session_put(s, place, e.fence, command)\n",
+    ),
+    Planted(
+        "an acknowledged end that comes back",
+        "replay.pxi",
+        "    drop_acknowledged(s, session_at(s, number), <uint32_t>e.detail)\n",
+        "    pass\n",
+    ),
 )
 
 
