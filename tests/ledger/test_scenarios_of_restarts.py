@@ -331,13 +331,14 @@ def test_a_ledger_that_is_being_replayed_declares_nothing() -> None:
 
 def test_notes_have_bounds_and_find_no_room_in_a_full_ring() -> None:
     scene = Scene(compiled_ledger, event_ring_size=1 << 17)
-    with pytest.raises(ValueError, match="name has 0|name is 0"):
+    with pytest.raises(ValueError, match="name is 0"):
         scene.core.note(scene.now_ns, b"", b"v")
     with pytest.raises(ValueError, match="1025"):
         scene.core.note(scene.now_ns, b"n", b"v" * 1_025)
+    for _ in range((1 << 17) // 1_072):
+        scene.core.note(scene.now_ns, b"n", b"v" * 1_000)
     with pytest.raises(EventsFull):
-        for _ in range(1_000):
-            scene.core.note(scene.now_ns, b"n", b"v" * 1_000)
+        scene.core.note(scene.now_ns, b"n", b"w" * 1_000)
     assert scene.core.notes() == {b"n": b"v" * 1_000}
 
 
