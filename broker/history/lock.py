@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from broker.history.errors import HistoryBusy
+from broker.history.owner import make_file, make_folder
 
 
 class WriterLock:
@@ -17,8 +18,9 @@ class WriterLock:
 
     def __init__(self, database: Path) -> None:
         self.path = database.with_suffix(".lock")
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_folder(self.path.parent)
+        make_file(self.path)
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

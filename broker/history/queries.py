@@ -153,6 +153,10 @@ WHERE events.position >= (SELECT coalesce(min(position), :position_max) FROM min
 ORDER BY events.position DESC LIMIT :count_max
 """
 
+# Nothing of a user is older than the user's first session.
+_EVENTS_OF_USER = """AND sessions.user = :user
+    AND events.position >= (SELECT coalesce(min(position), :position_max) FROM sessions WHERE user = :user)"""
+
 _SEATS = """
 SELECT from_minute, product, max(peak), sum(seat_ns) FROM (
     SELECT minute / :step * :step AS from_minute, product, sum(seats_peak) AS peak, sum(seat_ns) AS seat_ns
@@ -185,7 +189,7 @@ def events(connection: apsw.Connection, span: Span, count_max: int) -> Iterator[
     """What happened in a span, the newest first: those that were kept one by one."""
     statement = _EVENTS.format(
         minute_ns=MINUTE_NS,
-        user="AND sessions.user = :user" if span.user else "",
+        user=_EVENTS_OF_USER if span.user else "",
         product="AND products.name = :product" if span.product else "",
     )
     for row in connection.execute(statement, _values(span, count_max)):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from broker.history.carry import carry_over, old_database, waits_for_old
 from broker.history.lock import WriterLock, is_held
+from broker.history.owner import make_file
 from broker.history.projector import Projector
 from broker.history.schema import database_files
 from broker.history.store import HistoryStore
@@ -24,7 +25,7 @@ EVENTS_PER_STEP = 20_000
 
 def request_rebuild(database: Path) -> None:
     """Asks who writes the history to make it anew; it looks once in its interval."""
-    _request(database).touch(mode=0o600)
+    make_file(_request(database))
 
 
 def is_rebuild_requested(database: Path) -> bool:

@@ -29,6 +29,7 @@ from pathlib import Path
 import apsw
 
 from broker.history.errors import HistoryError, HistoryMissing
+from broker.history.owner import make_file, make_folder
 
 SCHEMA_VERSION = 1
 SQLITE_VERSION_MIN = 3_051_003
@@ -87,7 +88,8 @@ def open_to_write(path: Path, broker_id: bytes) -> apsw.Connection:
     """The database, made if there is none. HistoryUnusable if it is of another version, of another broker, damaged, or no history at all:
     then its files are to be set aside. OSError and apsw.Error for the disk."""
     must_be_safe()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
+    make_file(path)
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(BUSY_WAIT_MS)

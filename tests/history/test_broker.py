@@ -45,6 +45,7 @@ def test_the_history_goes_on_over_a_kill_and_is_the_same_made_anew(tmp_path: Pat
         open_session(broker, "bob")
         until(lambda: "bob" in users(broker), "bob is in the history")
         assert users(broker) == {"ann": None, "bob": None}
+        report_is_what_the_history_says(broker)
         assert broker.stop() == 0
     status = usher("history", "status", "--json", "--data-dir", broker.data_directory).json
     assert [run["clean"] for run in status["runs"]] == [True, False]
@@ -55,20 +56,16 @@ def test_the_history_goes_on_over_a_kill_and_is_the_same_made_anew(tmp_path: Pat
     assert tables_of(database) == before
 
 
-def test_the_usage_report_of_admin_is_what_the_history_says(tmp_path: Path) -> None:
-    with running_broker(tmp_path) as broker:
-        broker.await_proven()
-        open_session(broker, "ann")
-        open_session(broker, "bob")
-        until(lambda: users(broker).keys() == {"ann", "bob"}, "both are in the history")
-        stub, metadata = broker.admin_stub(), broker.admin_metadata
-        report = stub.GetUsageReport(admin_pb2.GetUsageReportRequest(), metadata=metadata, timeout=20)
-        assert [(one.product, one.in_use_peak, one.denial_count) for one in report.products] == [("platform", 2, 0)]
-        assert 0 <= report.products[0].in_use_mean <= 2
-        backwards = admin_pb2.GetUsageReportRequest(from_time=Timestamp(seconds=100), until_time=Timestamp(seconds=99))
-        with pytest.raises(grpc.RpcError) as refused:
-            stub.GetUsageReport(backwards, metadata=metadata, timeout=20)
-        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+def report_is_what_the_history_says(broker: RunningBroker) -> None:
+    """GetUsageReport, and how it refuses."""
+    stub, metadata = broker.admin_stub(), broker.admin_metadata
+    report = stub.GetUsageReport(admin_pb2.GetUsageReportRequest(), metadata=metadata, timeout=20)
+    assert [(one.product, one.in_use_peak, one.denial_count) for one in report.products] == [("platform", 2, 0)]
+    assert 0 <= report.products[0].in_use_mean <= 2
+    backwards = admin_pb2.GetUsageReportRequest(from_time=Timestamp(seconds=100), until_time=Timestamp(seconds=99))
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.GetUsageReport(backwards, metadata=metadata, timeout=20)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_without_a_history_there_is_no_usage_report(tmp_path: Path) -> None:

@@ -55,6 +55,11 @@ def test_every_row_is_what_an_independent_count_says(tmp_path: Path, seed: int, 
     assert {minute: events for minute, _, events, _ in tables["minutes"]} == count.event_counts
     assert [row[0] for row in tables["events"]] == told_positions(data)
     assert {row[0]: row[4] for row in tables["pools"]} == {pool: steps[-1][1] for pool, steps in count.seats.items()}
+    assert tables["products"] == [(0, "platform"), (1, "crm")]
+    assert [row[1:4] for row in tables["pools"] if row[0] >= 0] == [
+        (0, "concurrent, per session", 0),
+        (1, "concurrent, per user, up to 3 sessions a seat, 2 seats each, lingers 5 s", 1),
+    ]
     assert [row[2] for row in tables["runs"]] == [begin for begin, _ in count.runs]
     assert [row[3] for row in tables["runs"]][:-1] == [end for _, end in count.runs][:-1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from broker.history.carry import carry_over, old_database
 from broker.history.errors import HistoryBusy, HistoryError, HistoryMissing
 from broker.history.lock import WriterLock
 from broker.history.projector import Projector
-from broker.history.rebuild import begin_anew, rebuild
+from broker.history.rebuild import begin_anew, rebuild, request_rebuild
 from broker.history.retention import Retention, retire
 from broker.history.schema import database_files, open_to_read
 from broker.history.store import HistoryStore
@@ -125,6 +126,21 @@ def test_what_is_no_history_is_said_to_a_reader(tmp_path: Path) -> None:
     (tmp_path / "torn.db").write_bytes(b"x" * 8192)
     with pytest.raises(HistoryError, match=r"cannot be read.*usher history rebuild"):
         open_to_read(tmp_path / "torn.db")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for somebody else")
+def test_what_root_makes_belongs_to_the_owner_of_the_data_directory(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    log.add(random_commands(37, 100))
+    (tmp_path / "data").mkdir()
+    os.chown(tmp_path / "data", 12345, 12346)
+    database = tmp_path / "data" / "history" / "history.db"
+    rebuild(database, log.directory, BROKER_ID, silent)
+    request_rebuild(database)
+    made_files = [database.parent, *database.parent.iterdir()]
+    assert {path.name for path in made_files} >= {"history", "history.db", "history.lock", "history.rebuild"}
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made_files} == {(12345, 12346)}
+    assert {path.stat().st_mode & 0o077 for path in made_files} == {0}
 
 
 # --- retention ------------------------------------------------------------------------------------------------------------
