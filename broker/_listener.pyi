@@ -70,6 +70,10 @@ class Listener:
         """Takes no new connection, asks every peer to go (GOAWAY), ends the streams with UNAVAILABLE, DRAINING, serves the calls
         under way, what is held included, and cuts what is left after the grace. Then the loops end. Again: the sooner end counts."""
 
+    def keep_port(self) -> None:
+        """Another process has the listening socket, too: a drain to come stops accepting, and leaves the queue to it. Otherwise it shuts the
+        socket down, so that nobody waits in vain."""
+
     def stop(self) -> None:
         """Ends the loops at once."""
 

@@ -85,6 +85,8 @@ class Surroundings:
     sockets: Mapping[str, socket.socket]
     manager: ServiceManager
     is_takeover: bool
+    are_ports_kept: bool
+    """By systemd, over this broker's end."""
 
 
 def run_broker(
@@ -131,8 +133,10 @@ def _opened(config: Config, lock: int | None, accepts_restored: bool) -> Abstrac
 def _surroundings(
     config: Config, directory: DataDirectory, inheritance: Inheritance, manager: ServiceManager
 ) -> Surroundings:
-    sockets = bind_sockets(config, inheritance.sockets)
-    return Surroundings(directory, sockets, manager, is_takeover=bool(inheritance.predecessor))
+    given = inheritance.sockets
+    sockets = bind_sockets(config, given)
+    is_takeover = bool(inheritance.predecessor)
+    return Surroundings(directory, sockets, manager, is_takeover=is_takeover, are_ports_kept=given.is_kept)
 
 
 def _within_descriptors(config: Config) -> Config:
@@ -168,7 +172,10 @@ async def _serve(
         stop.on_signals()
         parts = build_parts(config, directory, fleet, foundation, functools.partial(stop.fail, "the clock thread"))
         listeners = open_listeners(config, directory, parts, stop.fail, around.sockets)
-        door = TakeoverDoor(directory.path, listeners.sockets, stop.ask, parts.durability.committed, _refusal(manager))
+        if around.are_ports_kept:
+            listeners.keep_ports()
+        give_way = functools.partial(_give_way, listeners, stop)
+        door = TakeoverDoor(directory.path, listeners.sockets, give_way, parts.durability.committed, _refusal(manager))
         tasks = _tasks(parts, stop)
     try:
         with signals_blocked():
@@ -192,6 +199,12 @@ async def _serve(
     finally:
         failed = await shut_down(_steps(config, directory, parts, listeners, tasks, door))
     return failed, stop.failure, door
+
+
+def _give_way(listeners: Listeners, stop: StopRequest, cause: str) -> None:
+    """Ends for a successor, which has the sockets by now."""
+    listeners.keep_ports()
+    stop.ask(cause)
 
 
 def _refusal(manager: ServiceManager) -> str:

@@ -102,6 +102,11 @@ class Listeners:
         if isinstance(self.clients, NativeClients):
             self.clients.say_failed()
 
+    def keep_ports(self) -> None:
+        """Somebody else has the listening sockets, too: connections to come wait there from the moment that these listeners stop."""
+        if isinstance(self.clients, NativeClients):
+            self.clients.keep_port()
+
     async def say_stopping(self) -> None:
         """Tells balancers and health checks to look elsewhere; calls are still served."""
         self.standing.is_stopping = True

@@ -64,6 +64,11 @@ class GivenSockets:
             raise _elsewhere(option, address, found)
         return _unblocked(bound_socket(literal(address), option))
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the giver keeps them open, so that nobody may shut them down."""
+        return self._giver == SYSTEMD
+
     def has(self, section: str, address: Address) -> bool:
         """Whether a socket is given for a section, on its address or another."""
         return (self._named(section) or self._at(address)) is not None

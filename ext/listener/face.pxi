@@ -133,6 +133,10 @@ cdef class Listener:
         store_sooner(&self.shared.drain_due, clock_ns() + _within("grace_ns", grace_ns, 0, TIME_NS_MAX // 2))
         wake_all(&self.shared)
 
+    def keep_port(self):
+        """Another process has the listening socket, too."""
+        store_u8(&self.shared.is_port_kept, True)
+
     def stop(self):
         """Ends the loops at once."""
         store_u8(&self.shared.is_stopping, True)

@@ -168,6 +168,7 @@ cdef struct Shared:
     int64_t drain_due               # 0: not draining; else when what is left is cut
     uint8_t is_serving              # what health says
     uint8_t is_stopping
+    uint8_t is_port_kept            # another process has the listening socket, too: a drain leaves it as it is
 
 cdef struct LastState:              # what a fatal signal prints of a loop; plain stores, no order needed
     uint64_t round

@@ -277,11 +277,12 @@ cdef void loop_answer(Loop* loop) noexcept nogil:
 # --- draining -------------------------------------------------------------------------------------------------------------------------
 
 cdef void listening_stop(Loop* loop) noexcept nogil:
-    """New connections are refused from now, those in the queue too."""
+    """New connections are refused from now, those in the queue too; if the port is kept, all of them wait for another process."""
     if loop.number != 0:
         return
     epoll_ask(loop.epoll_fd, EPOLL_CTL_DEL, loop.shared.listening_fd, 0, 0)
-    shutdown(loop.shared.listening_fd, SHUT_RD)
+    if not load_u8(&loop.shared.is_port_kept):
+        shutdown(loop.shared.listening_fd, SHUT_RD)
 
 
 cdef void drain_begin(Loop* loop) noexcept nogil:

@@ -46,6 +46,9 @@ class ObedientListener:
     def set_serving(self, is_serving: bool) -> None:
         self.said.append(is_serving)
 
+    def keep_port(self) -> None:
+        self.said.append("keep_port")
+
     def drain(self, grace_ns: int) -> None:
         self.said.append(grace_ns)
         if not self.ignores_drain:
