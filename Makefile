@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-debug run demo test lint proto bench load storm fuzz soak docs constraints package clean distclean
+.PHONY: help setup build build-debug run demo test lint proto bench load storm sim fuzz soak docs constraints package clean distclean
 
 BIN := .venv/bin
 PY := $(BIN)/python
@@ -66,6 +66,10 @@ load:  ## locust scenarios against a broker of their own: report in build/load/
 storm:  ## a compiled load generator, every answer checked: a tour, or make storm ARGS="--cycle renew --sessions 10000"
 	@tools/setup broker
 	@$(PY) -m loadtests.storm $(ARGS)
+
+sim:  ## a broker's life under a virtual clock, faults at every turn: make sim ARGS="--seconds 60"
+	@tools/setup broker dev
+	@$(PY) -m tests.sim $(ARGS)
 
 fuzz:  ## the layers without I/O under sanitizers: make fuzz ARGS="run h2 --seconds 60"
 	@tools/setup broker dev fuzz

@@ -1,0 +1,146 @@
+"""What a seed decides before anything happens: how large the world is, how bad its network, its disk and its people are.
+
+All times are short beside the real ones, and in their proportions: a session's ttl is some seconds, key grace some tens of seconds,
+so that a course of a minute sees sessions expire, keys return, and their grace end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from broker.licence import Licence, LicenceTerms
+from broker.model.terms import PoolTerms
+from broker.model.words import Sharing
+from tests.sim.agenda import MS, S
+
+BROKER_ID = b"simulate"
+PRODUCTS = ("platform", "crm", "fax")
+UNIX_S = 1_800_000_000
+"""Wall time when a world begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One seed's choices. Probabilities are from 0 to 1."""
+
+    seed: int
+    durability: str
+    """strict, relaxed or none."""
+    licences: tuple[Licence, ...]
+    thumbprints: tuple[str, ...]
+    holder_count: int
+    instance_share: float
+    """Of holders who name their instance."""
+    ttl_ns: int
+    renew_grace_ns: int
+    request_window_ns: int
+    proof_ttl_ns: int
+    grace_ns: int
+    grace_refill_ns: int
+    loss: float
+    duplicate: float
+    delay_ns_max: int
+    sync_ns_max: int
+    patience_ns: int
+    """How long a holder waits for an answer before it asks again."""
+    fault_interval_ns: int
+    """Between two strokes of fate, on average."""
+    snapshot_interval_ns: int
+    duration_ns: int
+    """Of the part with faults."""
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """What there is, and one product that nobody has a licence for."""
+        return tuple(dict.fromkeys(licence.product for licence in self.licences))
+
+
+def ledger_settings(course: Course) -> dict[str, Any]:
+    """What every ledger of the course is made with, but for its generation and start."""
+    return {
+        "broker_id": BROKER_ID,
+        "secret": course.seed.to_bytes(16, "little"),
+        "ttl_ns": course.ttl_ns,
+        "renew_grace_ns": course.renew_grace_ns,
+        "request_window_ns": course.request_window_ns,
+        "denial_window_ns": 1 * S,
+        "stall_ns": 1 * S,
+        "sessions_max": 256,
+        "leases_max": 1024,
+        "charges_max": 512,
+        "requests_max": 1024,
+        "denials_max": 256,
+        "text_size_max": 65536,
+        "event_ring_size": 131072,
+    }
+
+
+def course_of(seed: int) -> Course:
+    """The same for the same seed, in every process."""
+    chance = Random(seed)
+    ttl_ns = chance.randrange(3, 9) * S
+    thumbprints = tuple(f"key{number}" for number in range(chance.choice((1, 2, 2, 3))))
+    proof_ttl_ns = chance.randrange(6, 12) * S
+    return Course(
+        seed=seed,
+        durability=chance.choices(("strict", "relaxed", "none"), (86, 10, 4))[0],
+        licences=_licences(chance, thumbprints),
+        thumbprints=thumbprints,
+        holder_count=chance.randrange(2, 8),
+        instance_share=chance.choice((0.0, 0.5, 1.0)),
+        ttl_ns=ttl_ns,
+        renew_grace_ns=chance.randrange(1, 4) * S,
+        request_window_ns=chance.randrange(20, 40) * S,
+        proof_ttl_ns=proof_ttl_ns,
+        grace_ns=chance.choice((4, 10, 20)) * S,
+        grace_refill_ns=chance.choice((40, 120)) * S,
+        loss=chance.choice((0.0, 0.02, 0.1, 0.3)),
+        duplicate=chance.choice((0.0, 0.02, 0.1)),
+        delay_ns_max=chance.choice((2, 20, 600)) * MS,
+        sync_ns_max=chance.choice((1, 5, 200)) * MS,
+        patience_ns=chance.choice((300, 1000)) * MS,
+        fault_interval_ns=chance.choice((3, 6, 15)) * S,
+        snapshot_interval_ns=chance.choice((3, 10, 1000)) * S,
+        duration_ns=chance.choice((15, 25, 45)) * S,
+    )
+
+
+def _licences(chance: Random, thumbprints: tuple[str, ...]) -> tuple[Licence, ...]:
+    """One product or more on each key; the keys of a product mostly with equal terms, so that they are summed."""
+    usual = {product: _terms(chance) for product in PRODUCTS}
+    licences = []
+    for thumbprint in thumbprints:
+        for product in chance.sample(PRODUCTS, chance.choice((1, 1, 2))):
+            terms = usual[product] if chance.random() < 0.8 else _terms(chance)
+            licences.append(_licence(len(licences), thumbprint, product, chance.randrange(1, 4), terms))
+    return tuple(licences)
+
+
+def _terms(chance: Random) -> PoolTerms:
+    return PoolTerms(
+        sharing=chance.choice((Sharing.SESSION, Sharing.SESSION, Sharing.USER, Sharing.HOST, Sharing.USER_HOST)),
+        share_max=chance.choice((0, 0, 2)),
+        weight=chance.choice((1, 1, 1, 2)),
+        linger_ns=chance.choice((0, 0, 2 * S)),
+        min_hold_ns=chance.choice((0, 0, 5 * S)),
+    )
+
+
+def _licence(number: int, thumbprint: str, product: str, seats: int, terms: PoolTerms) -> Licence:
+    return Licence(
+        licence_id=f"L{number}",
+        vendor="Acme",
+        product=product,
+        seats=seats * terms.weight,
+        thumbprint=thumbprint,
+        issued_unix_s=UNIX_S - 1000,
+        not_before_unix_s=UNIX_S - 1000,
+        expires_unix_s=None,
+        is_test=True,
+        customer="",
+        terms=LicenceTerms(pool=terms),
+        kid="k",
+        digest=f"digest{number}",
+    )
