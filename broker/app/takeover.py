@@ -21,17 +21,20 @@ main thread before any other thread exists. The other side is takeover_door.py.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import broker
+from broker.app.data_directory import LOCK_FILE
 from broker.app.logs import facts
 from broker.app.socket_activation import PREDECESSOR, GivenSocket, GivenSockets, sockets_of_systemd
 from broker.errors import BrokerError, DataDirectoryError
@@ -43,6 +46,7 @@ DOOR_FILE = "takeover.sock"
 MESSAGE_SIZE_MAX = 4096
 DESCRIPTORS_MAX = 8
 ANSWER_S = 10.0
+DYING_S = 0.01
 LETTING_GO_S = 150.0
 """How long the predecessor may take from step 3 to step 7: the sum of the limits of its shutdown, and more."""
 
@@ -112,7 +116,7 @@ def _succeed(data_dir: Path, connection: socket.socket) -> Inheritance:
 
 
 def _lock(data_dir: Path, connection: socket.socket, predecessor: int) -> int | None:
-    """Step 3 to 7. None if the predecessor died: then its lock is free."""
+    """Step 3 to 7. None if the predecessor died: then its lock is free by the time that it has gone."""
     connection.settimeout(LETTING_GO_S)
     try:
         send(connection, {"wants": DIRECTORY})
@@ -126,6 +130,19 @@ def _lock(data_dir: Path, connection: socket.socket, predecessor: int) -> int | 
         return descriptors[0]
     _close_all(descriptors)
     log.warning("the broker before this one ended without handing over: recovering as from a crash", extra=facts(pid=predecessor))
+    return _freed(data_dir / LOCK_FILE)
+
+
+def _freed(path: Path) -> int | None:
+    """The lock of a process that is just dying: its descriptors are closed one after another, this one's perhaps last. None if it stays held."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    end_s = time.monotonic() + ANSWER_S
+    while time.monotonic() < end_s:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        time.sleep(DYING_S)
+    os.close(descriptor)
     return None
 
 
