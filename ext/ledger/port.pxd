@@ -49,7 +49,7 @@ cdef struct LedgerPort:
 
 cdef extern from *:
     """
-    #define USHER_PORT_VERSION 3
+    #define USHER_PORT_VERSION 4
     #define USHER_PORT_NAME "broker._ledger.port"
     """
     const unsigned int PORT_VERSION "USHER_PORT_VERSION"

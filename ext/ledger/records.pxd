@@ -60,13 +60,13 @@ cdef struct Session:                # 64 bytes; stays where it is until its requ
     uint32_t first_lease            # in the order of granting
     uint32_t request                # the remembered Open
     uint32_t instance_hash          # 0: opened without an instance id
-    uint16_t lease_count            # records, ended ones included
+    uint16_t newest_page            # of its newest event in this run: the last 16 bits of the page's number, see session_position
+    uint8_t lease_count             # records, ended ones included
     uint8_t priority
     uint8_t ended_count             # of its lease records: those that ended and have not been acknowledged
     uint8_t state
     uint8_t end_reason
     uint8_t is_close_remembered
-    uint8_t reserved
 
 cdef struct Lease:                  # 32 bytes
     uint32_t session
@@ -236,6 +236,7 @@ cdef struct Outcome:
     uint32_t first_unavailable
     uint64_t fence
     uint64_t change_version
+    uint64_t position               # the answer waits for what lies before it; 0: for all events of the batch
     int64_t ttl
     uint32_t place                  # of a granted session's record
     uint8_t session_id[32]

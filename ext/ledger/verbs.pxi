@@ -32,6 +32,7 @@ cdef void refuse_not_found(State* s, const Command* command, Outcome* outcome) n
     cdef uint32_t number = session_placed(s, command.fence, command.place)
     outcome.status = STATUS_NOT_FOUND
     outcome.end_reason = session_at(s, number).end_reason if number != NONE else END_NONE
+    outcome.position = session_position(s, session_at(s, number)) if number != NONE else 0
     s.totals.not_found += 1
 
 
@@ -257,6 +258,7 @@ cdef void verb_renew(State* s, const Command* command, Workspace* space, Outcome
     outcome.fence = session.fence
     outcome.ttl = <int64_t>session.ttl_ms * NS_PER_MS
     outcome.change_version = session.change_version
+    outcome.position = session_position(s, session)
     s.totals.renewed += 1
 
 

@@ -2,8 +2,9 @@
 #
 # Said at once: what is no news of a session (denials, refusals), and everything while `is_holding` is not set or what is
 # awaited is committed already (semantics rule 25). Held are answers to single calls only: a stream keeps a line of its own
-# (outbox.pxi), since its messages have an order. The line is first in, first out, so positions in it only grow. A caller that is gone
-# by then gets nothing, and is counted all the same. The line is bounded by back-pressure: while `is_line_full` nobody is read
+# (outbox.pxi), since its messages have an order. A renewal waits for the newest event of its own session only, which mostly is committed;
+# all else that is held waits for its whole batch. The line is first in, first out: who comes later waits for those before, which a
+# commit covers together. A caller that is gone by then gets nothing, and is counted all the same. The line is bounded by back-pressure: while `is_line_full` nobody is read
 # from, so nothing is lost. Who commits is woken after whatever may have written events; once it has failed `committed` stands still,
 # and nothing that is held ever leaves.
 #
@@ -198,6 +199,13 @@ cdef inline void wake_committer(Loop* loop, uint64_t position) noexcept nogil:
 
 # --- said now, or held ------------------------------------------------------------------------------------------------------------
 
+cdef inline uint64_t awaited_position(const Service* service, const Command* command, const Outcome* outcome) noexcept nogil:
+    """What an answer about a session waits for, just after its batch. 0: nothing, for an id that never was a session's."""
+    if outcome.position != 0:
+        return outcome.position
+    return 0 if outcome.status == STATUS_NOT_FOUND and command.fence == 0 else service.position
+
+
 cdef inline bint must_wait(Loop* loop, uint64_t position) noexcept nogil:
     """Whether an answer has to, whose events end there."""
     return loop.shared.settings.is_holding and position > atomic_read_u64(&loop.shared.committed)
@@ -210,8 +218,8 @@ cdef void answer_forsaken(Loop* loop, const Caller* caller) noexcept nogil:
         say_status(loop, peer, caller.call, CODE_UNAVAILABLE, <const uint8_t*>NO_MEMORY_SENTENCE, <uint32_t>strlen(NO_MEMORY_SENTENCE), NULL, 0)
 
 
-cdef HeldAnswer* hold(Loop* loop, const Caller* caller, const Writer* answer, const Sentence* text) noexcept nogil:
-    """An answer to the last batch, held: a message, or with `text` the details of a status. NULL: it could not be, and the call has
+cdef HeldAnswer* hold(Loop* loop, const Caller* caller, uint64_t position, const Writer* answer, const Sentence* text) noexcept nogil:
+    """An answer, held until the position: a message, or with `text` the details of a status. NULL: it could not be, and the call has
     ended. What it was is the caller's to set."""
     cdef uint32_t size = written_size(answer)
     cdef uint32_t text_size = text.size if text != NULL else 0
@@ -222,7 +230,7 @@ cdef HeldAnswer* hold(Loop* loop, const Caller* caller, const Writer* answer, co
     memcpy(held + 1, answer.at, size)
     if text_size:
         memcpy(<uint8_t*>(held + 1) + size, text.bytes, text_size)
-    held.position = loop.service.position
+    held.position = position
     held.caller = caller[0]
     held.has_message = text == NULL
     return held

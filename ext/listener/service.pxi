@@ -189,12 +189,15 @@ cdef uint8_t answer_call(Loop* loop, Peer* peer, const AnswerContext* context, c
     cdef Writer writer
     cdef Failure failure
     cdef int32_t code
+    cdef uint64_t position
     if peer == NULL:
         return outcome_of(outcome)
     writer_begin(&writer, room, WIRE_ANSWER_SIZE_MAX)
     code = answer_or_failure(&writer, context, command, outcome, &loop.service.space, &failure)
-    if is_news(outcome.status) and must_wait(loop, loop.service.position):
-        return hold_answer(loop, slip, outcome_of(outcome), code, &writer, &failure)
+    if is_news(outcome.status):
+        position = awaited_position(&loop.service, command, outcome)
+        if must_wait(loop, position):
+            return hold_answer(loop, slip, position, outcome_of(outcome), code, &writer, &failure)
     if code != CODE_OK:
         say_status(loop, peer, slip.caller.call, <uint32_t>code, failure.message.bytes, failure.message.size, writer.at, written_size(&writer))
     elif not say_answer(loop, peer, slip.caller.call, writer.at, written_size(&writer)):
@@ -202,13 +205,13 @@ cdef uint8_t answer_call(Loop* loop, Peer* peer, const AnswerContext* context, c
     return outcome_of(outcome)
 
 
-cdef uint8_t hold_answer(Loop* loop, const Slip* slip, uint8_t outcome, int32_t code, const Writer* writer, const Failure* failure) noexcept nogil:
+cdef uint8_t hold_answer(Loop* loop, const Slip* slip, uint64_t position, uint8_t outcome, int32_t code, const Writer* writer, const Failure* failure) noexcept nogil:
     """The answer to a single call, for later: it is counted when it leaves."""
     cdef const Sentence* text = NULL
     cdef HeldAnswer* held
     if code != CODE_OK:
         text = &failure.message
-    held = hold(loop, &slip.caller, writer, text)
+    held = hold(loop, &slip.caller, position, writer, text)
     if held == NULL:
         return OUTCOME_UNAVAILABLE
     held.status = <uint8_t>code

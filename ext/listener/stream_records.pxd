@@ -114,6 +114,7 @@ cdef struct Answer:                 # to one KeepAlive message, while its result
     uint8_t* bytes
     uint32_t fill
     uint32_t capacity
+    uint64_t position               # leaves when this is committed
     uint32_t part_size
     uint32_t part_count             # full ones
     uint32_t part_ends[RENEWALS_PER_MESSAGE_MAX]

@@ -428,10 +428,11 @@ cdef void message_renewals(Loop* loop, StreamTable* table, Keeper* keeper, KeepA
 # --- results --------------------------------------------------------------------------------------------------------------------------------
 
 cdef void stream_result(Loop* loop, const Slip* slip, const Command* command, const Outcome* outcome) noexcept nogil:
-    """What became of one renewal. Its events lie before service.position."""
+    """What became of one renewal. The answer waits for the newest event of all its sessions."""
     cdef StreamTable* table = table_of(loop)
     cdef Keeper* keeper = keeper_numbered(table, slip.stream, &slip.caller)
     table.pending_count -= 1
+    table.answer.position = max(table.answer.position, awaited_position(&loop.service, command, outcome))
     if keeper != NULL:
         keeper.pending_count -= 1
         result_learn(loop, table, keeper, command, outcome)
@@ -513,6 +514,7 @@ cdef void answer_leave(Loop* loop, StreamTable* table, Keeper* keeper, const Sli
         count_call(loop, slip.method, OUTCOME_OK, slip.received)
         answer_say(loop, table, keeper, slip)
     answer.fill = answer.part_size = answer.part_count = 0
+    answer.position = 0
     answer.is_refused = False
     if answer.capacity > ANSWER_KEPT_SIZE:
         free(answer.bytes)
@@ -527,7 +529,7 @@ cdef void answer_say(Loop* loop, StreamTable* table, Keeper* keeper, const Slip*
     cdef uint32_t end, i
     for i in range(answer.part_count + 1):
         end = answer.part_ends[i] if i < answer.part_count else answer.fill
-        keeper_say(loop, table, keeper, answer.bytes + start, end - start, loop.service.position)
+        keeper_say(loop, table, keeper, answer.bytes + start, end - start, answer.position)
         if not is_caller(keeper, &slip.caller):
             return
         start = end

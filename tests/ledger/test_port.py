@@ -63,7 +63,7 @@ def test_who_keeps_the_port_keeps_the_ledger() -> None:
     del scene
     gc.collect()
     port, position = port_of(capsule), ctypes.c_uint64(0)
-    assert port.version == 3
+    assert port.version == 4
     assert port.state_size > 1000
     assert port.advance(ctypes.addressof(port), later_ns, ctypes.byref(position)) > later_ns
     assert position.value > opened

@@ -133,6 +133,7 @@ def serving(
     is_holding: bool | None = None,
     place: Path | LogDisk | None = None,
     is_committing: bool = True,
+    group_size_max: int = 262144,
     **settings: Any,
 ) -> Iterator[Served]:
     """Serves on a free port of loopback until the block is left. `settings` are those of Listener and of Ledger. `is_committing`: the
@@ -140,7 +141,7 @@ def serving(
     listener_settings = {name: settings.pop(name) for name in LISTENER_SETTINGS & settings.keys()}
     ledger = build_ledger(seats, terms, **({"is_lossy": place is None} | settings))
     with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(journaling(ledger, place, is_committing)) if place is not None else None
+        journal = stack.enter_context(journaling(ledger, place, is_committing, group_size_max)) if place is not None else None
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
         listening.listen(1024)
@@ -169,9 +170,11 @@ def serving(
 
 
 @contextlib.contextmanager
-def journaling(ledger: Ledger, place: Path | LogDisk, is_committing: bool) -> Iterator[Journal]:
+def journaling(
+    ledger: Ledger, place: Path | LogDisk, is_committing: bool, group_size_max: int = 262144
+) -> Iterator[Journal]:
     """A new log of the ledger's events; with its committer, which is joined at the end."""
-    journal = Journal(place, broker_id=BROKER_ID, generation=GENERATION)
+    journal = Journal(place, broker_id=BROKER_ID, generation=GENERATION, group_size_max=group_size_max)
     for _ in journal.recover():
         raise AssertionError("a new log is empty")
     journal.begin(ledger)

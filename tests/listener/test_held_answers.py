@@ -161,7 +161,9 @@ def test_at_the_bound_of_held_answers_nobody_is_read_from_and_nothing_is_lost() 
         served = stack.enter_context(serving(seats={"platform": 2}, is_holding=True, streams_max=16384))
         stub = stub_of(served)
         session_id = held_open(served, stub, "platform")
-        pending = open_soon(stub, "platform", user="bob")  # its events are not committed, so the renewals have to wait
+        wanted = [types_pb2.ProductRequest(product="platform")]
+        acquire = sessions_pb2.AcquireRequest(session_id=session_id, request_id=fresh_id(), products=wanted)
+        pending = stub.Acquire.future(acquire, timeout=CALL_S)  # not committed, so the renewals have to wait
         await_held(served, 1)
         peers = [stack.enter_context(served.connect()) for _ in range(CONNECTIONS)]
         renewal = sessions_pb2.RenewRequest(session_id=session_id).SerializeToString()
@@ -175,4 +177,4 @@ def test_at_the_bound_of_held_answers_nobody_is_read_from_and_nothing_is_lost() 
             assert not pending.done()
             served.listener.commit(FAR)
             assert sum(end.result() for end in ends) == count
-        assert pending.result().grant.session_id
+        assert pending.result().acquired.leases

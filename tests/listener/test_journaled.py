@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import gc
+import random
+import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -146,6 +149,64 @@ def test_relaxed_answers_do_not_wait_but_are_written_all_the_same(tmp_path: Path
         served.wait_until(lambda _: fence in fences_in(tmp_path, served))
     with serving(place=tmp_path / "other", is_holding=False, is_committing=False) as served:
         assert served.sessions().Open(open_request(), timeout=WAIT_S).grant.session_id
+
+
+# --- renewals wait for their own session only ---------------------------------------------------------------------------------
+
+
+def test_a_renewal_does_not_wait_for_the_events_of_others(stepped: Served) -> None:
+    (committed, touched), _ = open_many(stepped, 2), open_many(stepped, 40)
+    stepped.commit_all()
+    stub = stepped.sessions()
+    held = [stub.Open.future(open_request(), timeout=WAIT_S) for _ in range(4)]
+    await_held(stepped, 4)
+    give_back(stepped, touched)
+    assert stub.Renew(renew(committed), timeout=WAIT_S).ttl.seconds == 60
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Renew(renew(bytes(32)), timeout=WAIT_S)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND, "an id that never was a session's"
+    with KeepAlive(stepped) as stream:
+        assert len(stream.renew(committed, bytes(32))) == 2
+        held.append(stub.Renew.future(renew(touched), timeout=WAIT_S))
+        await_held(stepped, 5)
+        stream.send(committed, touched)
+        stream.send(committed)
+        stepped.wait_until(lambda counters: counters.batched_commands >= 11)
+        assert not any(future.done() for future in held)
+        stepped.commit_all()
+        assert len(stream.results(3)) == 3
+    assert all(future.result() for future in held)
+
+
+def give_back(served: Served, session_id: bytes) -> int:
+    """Releases the session's seat by a Python call on the ledger; the position of its newest event."""
+    served.ledger.release(time.monotonic_ns(), session_id, secrets.token_bytes(16), "platform")
+    return served.ledger.position
+
+
+def test_no_renewal_is_answered_before_the_newest_event_of_its_session_is_on_the_disk(tmp_path: Path) -> None:
+    chance = random.Random(11)
+    with serving(seats={"platform": 500}, place=tmp_path, is_committing=False, group_size_max=16384) as served:
+        assert served.journal is not None
+        ids = open_many(served, 400)
+        newest = dict.fromkeys(ids, served.ledger.position)
+        served.commit_all()
+        stub, at_once_count = served.sessions(), 0
+        for _ in range(60):
+            for session_id in chance.sample(ids, chance.randrange(120)):
+                newest[session_id] = give_back(served, session_id)
+            for _ in range(chance.randrange(3)):
+                served.journal.step()
+            committed = served.journal.committed - served.journal.base
+            asked = chance.sample(ids, 20)
+            futures = [stub.Renew.future(renew(session_id), timeout=WAIT_S) for session_id in asked]
+            held = sum(newest[session_id] > committed for session_id in asked)
+            served.wait_until(lambda counters, held=held: counters.held_answers >= held)
+            at_once_count += len(futures) - served.counters().held_answers
+            assert all(newest[session_id] <= committed for session_id, future in zip(asked, futures, strict=True) if future.done())
+            served.commit_all()
+            assert all(future.result().ttl.seconds == 60 for future in futures)
+        assert at_once_count > 300
 
 
 # --- drain ----------------------------------------------------------------------------------------------------------------------
