@@ -26,6 +26,8 @@ class Course:
     """One seed's choices. Probabilities are from 0 to 1."""
 
     seed: int
+    mood: str
+    """Which faults it is most about: mixed, crashes, keys."""
     durability: str
     """strict, relaxed or none."""
     licences: tuple[Licence, ...]
@@ -80,12 +82,15 @@ def ledger_settings(course: Course) -> dict[str, Any]:
 def course_of(seed: int) -> Course:
     """The same for the same seed, in every process."""
     chance = Random(seed)
+    mood = chance.choices(("mixed", "crashes", "keys"), (50, 30, 20))[0]
     ttl_ns = chance.randrange(3, 9) * S
+    durability = chance.choices(("strict", "relaxed", "none"), (86, 10, 4))[0]
     thumbprints = tuple(f"key{number}" for number in range(chance.choice((1, 2, 2, 3))))
     proof_ttl_ns = chance.randrange(6, 12) * S
     return Course(
         seed=seed,
-        durability=chance.choices(("strict", "relaxed", "none"), (86, 10, 4))[0],
+        mood=mood,
+        durability=durability,
         licences=_licences(chance, thumbprints),
         thumbprints=thumbprints,
         holder_count=chance.randrange(2, 8),
@@ -94,16 +99,16 @@ def course_of(seed: int) -> Course:
         renew_grace_ns=chance.randrange(1, 4) * S,
         request_window_ns=chance.randrange(20, 40) * S,
         proof_ttl_ns=proof_ttl_ns,
-        grace_ns=chance.choice((4, 10, 20)) * S,
+        grace_ns=10 * S if mood == "keys" else chance.choice((4, 10, 20)) * S,
         grace_refill_ns=chance.choice((40, 120)) * S,
-        loss=chance.choice((0.0, 0.02, 0.1, 0.3)),
+        loss=0.0 if mood == "keys" else chance.choice((0.0, 0.02, 0.1, 0.3)),
         duplicate=chance.choice((0.0, 0.02, 0.1)),
         delay_ns_max=chance.choice((2, 20, 600)) * MS,
-        sync_ns_max=chance.choice((1, 5, 200)) * MS,
+        sync_ns_max=chance.choice((1, 5, 200) if durability == "strict" else (5, 3000)) * MS,
         patience_ns=chance.choice((300, 1000)) * MS,
-        fault_interval_ns=chance.choice((3, 6, 15)) * S,
+        fault_interval_ns=chance.choice({"mixed": (3, 6, 15), "crashes": (3, 6), "keys": (8,)}[mood]) * S,
         snapshot_interval_ns=chance.choice((3, 10, 1000)) * S,
-        duration_ns=chance.choice((15, 25, 45)) * S,
+        duration_ns=45 * S if mood == "keys" else chance.choice((15, 25, 45)) * S,
     )
 
 

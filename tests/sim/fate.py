@@ -52,6 +52,12 @@ class Fate:
             (6, self._trouble_key),
             (1, self._show_clone),
         )
+        if course.mood == "crashes":
+            self._strokes = tuple(one for one in self._strokes if one[1] not in (self._trouble_key, self._show_clone))
+        elif course.mood == "keys":
+            # A key is carried away, and the broker is started anew again and again.
+            self._strokes = ((3, self._kill), (2, self._stop), (1, self._lose_power))
+            agenda.at(int(chance.random() * 15 * S), self._carry_away)
         self._weights = [weight for weight, _ in self._strokes]
         node.proved = self.proved
         agenda.at(0, self._start_broker)
@@ -108,7 +114,7 @@ class Fate:
         if self._node.life is None and self._node.is_supervised:
             self._node.is_supervised = False
             self._doubt_unproven()
-            wait_ns = 300 * MS if self.is_over else int(self._chance.random() ** 3 * 12 * S)
+            wait_ns = 300 * MS if self.is_over else int(self._chance.random() ** 3 * (3 if self._course.mood == "keys" else 12) * S)
             self._agenda.after(wait_ns, self._start_broker)
 
     def _doubt_unproven(self) -> None:
@@ -198,6 +204,12 @@ class Fate:
             token.manner = Manner.MUTE if trouble == "mute" else Manner.FALSE
         duration_ns = int(self._chance.random() ** 2 * 3 * (self._course.proof_ttl_ns + self._course.grace_ns))
         self._agenda.after(duration_ns, self._end_trouble, token)
+
+    def _carry_away(self) -> None:
+        """A key is pulled, and does not come back before all is calm."""
+        token = self._chance.choice(self._rack.tokens)
+        self._begin_trouble(token, "carried away")
+        self._rack.pull(token)
 
     def _show_clone(self) -> None:
         token = self._chance.choice(self._rack.clones)

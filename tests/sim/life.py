@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from broker._journal import SimulatedDisk
 from broker._ledger import Ledger
+from broker.app.key_memory import LedgerMemory
 from broker.app.ledger_sink import LedgerSink
 from broker.journal.settings import JournalSettings
 from broker.journal.store import JournalStore
@@ -29,20 +30,6 @@ from tests.sim.key_workers import keyring_settings
 SEGMENT_SIZE = 32768
 GROUP_SIZE_MAX = 16384
 PoolDeclared = Callable[[int, str, PoolTerms], None]
-
-
-class LedgerMemory:
-    """The keyring's memory in the ledger's notes."""
-
-    def __init__(self, ledger: Ledger, clock_ns: Callable[[], int]) -> None:
-        self._ledger = ledger
-        self._clock_ns = clock_ns
-
-    def put(self, name: bytes, value: bytes) -> None:
-        self._ledger.note(self._clock_ns(), name, value)
-
-    def all(self) -> dict[bytes, bytes]:
-        return self._ledger.notes()
 
 
 @dataclass(frozen=True, slots=True)

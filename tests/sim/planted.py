@@ -124,4 +124,6 @@ PLANTED = (
     Planted("answers leave before they are committed", lambda: Parts(is_holding=False)),
     Planted("expiry is not journaled", lambda: Parts(make_filter=lambda: _Filter(_without_expiry))),
     Planted("request_ids are forgotten on restart", lambda: Parts(make_filter=lambda: _Filter(_without_request_ids))),
+    Planted("grace is refilled by a restart", lambda: Parts(memory=_Refilling)),
+    Planted("a relaxed broker does not learn", lambda: Parts(is_learning=False)),
 )

@@ -11,7 +11,7 @@ from tests.sim.course import course_of
 from tests.sim.planted import PLANTED, Planted
 from tests.sim.world import Failure, World
 
-SEEDS_MAX = 5_000
+SEEDS_MAX = 1_000
 
 
 @pytest.fixture(autouse=True)
