@@ -35,6 +35,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 START_S = 60.0
 STOP_S = 20.0
 CALL_S = 20.0
+PROGRAM = ("-m", "broker.cli.main")
 
 
 @dataclass(slots=True)
@@ -169,7 +170,7 @@ def running_broker(
     `settings` are sections of usher.toml, laid over free ports; `arguments` are more words for `usher serve`.
     With `await_proven` the keys that are plugged in have been proven before the block begins.
     """
-    config_path = _write_config(directory, settings or {}, emulated_keys)
+    config_path = write_config(directory, settings or {}, emulated_keys)
     broker = start_broker(directory, config_path, emulate=emulate, arguments=arguments, root_certificate=root_certificate)
     try:
         if await_proven and emulate:
@@ -184,6 +185,86 @@ def running_broker(
                 broker.process.wait()
 
 
+@dataclass(slots=True)
+class StartingBroker:
+    """A broker process that may serve one day, or die before: crash tests end it anywhere."""
+
+    process: subprocess.Popen[bytes]
+    directory: Path
+    config_path: Path
+    root_certificate: Path | None = None
+    has_served: bool = False
+    _has_news: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def log_path(self) -> Path:
+        """Where all that it says goes."""
+        return self.directory / "broker.log"
+
+    def await_news(self, within_s: float = START_S) -> bool:
+        """Waits until it serves or has ended; whether it came to serve."""
+        self._has_news.wait(within_s)
+        return self.has_served
+
+    def serving(self) -> RunningBroker:
+        """The broker when it serves; AssertionError with its log when it does not."""
+        data_directory = self.directory / "data"
+        run_file = data_directory / "running.json"
+        if not self.await_news() or not run_file.exists():
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the broker did not start:\n{self.log_path.read_text(errors='replace')}")
+        run = json.loads(run_file.read_text())
+        token = (data_directory / "admin.token").read_text().strip()
+        return RunningBroker(
+            self.process,
+            data_directory,
+            self.config_path,
+            self.log_path,
+            run["clients"],
+            run["admin"],
+            run["http"],
+            token,
+            run["generation"],
+            self.root_certificate,
+        )
+
+    def _follow_log(self) -> None:
+        assert self.process.stdout is not None
+        with self.log_path.open("ab", buffering=0) as log:
+            for line in self.process.stdout:
+                log.write(line)
+                if b'"message": "serving"' in line:
+                    self.has_served = True
+                    self._has_news.set()
+        self._has_news.set()
+
+    def follow(self) -> None:
+        """Begins to copy the process's output to its file."""
+        threading.Thread(target=self._follow_log, name="broker-log", daemon=True).start()
+
+
+def begin_broker(
+    directory: Path,
+    config_path: Path,
+    *,
+    emulate: bool = True,
+    arguments: Sequence[str] = (),
+    root_certificate: Path | None = None,
+    program: Sequence[str] = PROGRAM,
+    environment: Mapping[str, str] | None = None,
+) -> StartingBroker:
+    """Starts `usher serve` and returns at once. `environment` is laid over that of all brokers under test."""
+    command = serve_command(config_path, emulate=emulate, arguments=arguments, program=program)
+    surroundings = process_environment() | dict(environment or {})
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings
+    )
+    starting = StartingBroker(process, directory, config_path, root_certificate)
+    starting.follow()
+    return starting
+
+
 def start_broker(
     directory: Path,
     config_path: Path,
@@ -193,38 +274,16 @@ def start_broker(
     root_certificate: Path | None = None,
 ) -> RunningBroker:
     """Starts `usher serve` and returns when it serves; AssertionError with its log when it does not."""
-    log_path = directory / "broker.log"
-    command = serve_command(config_path, emulate=emulate, arguments=arguments)
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=process_environment()
-    )
-    is_serving = _follow_log(process, log_path)
-    is_serving.wait(START_S)
-    data_directory = directory / "data"
-    run_file = data_directory / "running.json"
-    if process.poll() is not None or not run_file.exists():
-        process.kill()
-        process.wait()
-        raise AssertionError(f"the broker did not start:\n{log_path.read_text(errors='replace')}")
-    run = json.loads(run_file.read_text())
-    token = (data_directory / "admin.token").read_text().strip()
-    return RunningBroker(
-        process,
-        data_directory,
-        config_path,
-        log_path,
-        run["clients"],
-        run["admin"],
-        run["http"],
-        token,
-        run["generation"],
-        root_certificate,
-    )
+    return begin_broker(
+        directory, config_path, emulate=emulate, arguments=arguments, root_certificate=root_certificate
+    ).serving()
 
 
-def serve_command(config_path: Path, *, emulate: bool = True, arguments: Sequence[str] = ()) -> list[str]:
-    """The command line of one broker."""
-    words = [sys.executable, "-m", "broker.cli.main", "serve", "--config", str(config_path)]
+def serve_command(
+    config_path: Path, *, emulate: bool = True, arguments: Sequence[str] = (), program: Sequence[str] = PROGRAM
+) -> list[str]:
+    """The command line of one broker. `program`: what Python runs in the place of `usher`."""
+    words = [sys.executable, *program, "serve", "--config", str(config_path)]
     return words + (["--emulate"] if emulate else []) + list(arguments)
 
 
@@ -234,9 +293,10 @@ def process_environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 
 
-def _write_config(
+def write_config(
     directory: Path, settings: Mapping[str, Mapping[str, Any]], emulated_keys: Sequence[Mapping[str, Any]] | None
 ) -> Path:
+    """Writes the usher.toml of a broker in a directory, which is made; where it is."""
     sections: dict[str, dict[str, Any]] = {
         "broker": {"data_dir": str(directory / "data")},
         "clients": {"address": "127.0.0.1:0"},
@@ -253,20 +313,3 @@ def _write_config(
     config_path = directory / "usher.toml"
     config_path.write_text(toml_text(sections))
     return config_path
-
-
-def _follow_log(process: subprocess.Popen[bytes], log_path: Path) -> threading.Event:
-    """Copies the process's output to a file; the event is set when it serves, and when it has ended."""
-    is_serving = threading.Event()
-
-    def follow() -> None:
-        assert process.stdout is not None
-        with log_path.open("ab", buffering=0) as log:
-            for line in process.stdout:
-                log.write(line)
-                if b'"message": "serving"' in line:
-                    is_serving.set()
-        is_serving.set()
-
-    threading.Thread(target=follow, name="broker-log", daemon=True).start()
-    return is_serving
