@@ -174,10 +174,11 @@ def _put_aside(directory: Path) -> Path | None:
 
 
 def _owner(data_dir: Path) -> tuple[int, int] | None:
-    """Whose a directory is that root fills; a new one becomes its parent's owner's."""
+    """Whose a directory is that root fills; a new one becomes that of the owner of where it is made."""
     if os.geteuid() != 0:
         return None
-    found = data_dir.stat() if data_dir.exists() else data_dir.parent.stat()
+    path = data_dir.absolute()
+    found = next(one for one in (path, *path.parents) if one.exists()).stat()
     return found.st_uid, found.st_gid
 
 
