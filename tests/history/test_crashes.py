@@ -69,6 +69,21 @@ def cutting(count: int) -> Any:
     return trace
 
 
+def test_a_disk_that_fills_up_costs_nothing_but_time(tmp_path: Path) -> None:
+    log, whole = a_log(tmp_path, 14, 1500)
+    with contextlib.closing(HistoryStore(tmp_path / "cut.db", BROKER_ID)) as store:
+        store.connection.pragma("max_page_count", 45)
+        with pytest.raises(apsw.FullError):
+            for _ in Projector(store, log.directory, BROKER_ID, lambda: log.committed).steps(50):
+                pass
+        position = store.fold().state.position
+    assert 0 < position < log.committed
+    with contextlib.closing(HistoryStore(tmp_path / "cut.db", BROKER_ID)) as store:
+        for _ in Projector(store, log.directory, BROKER_ID, lambda: log.committed).steps(50):
+            pass
+    assert tables_of(tmp_path / "cut.db") == tables_of(whole)
+
+
 def test_killed_again_and_again_it_still_projects_everything_exactly_once(tmp_path: Path) -> None:
     log, whole = a_log(tmp_path, 13, 4000)
     chance, kills = random.Random(13), 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 
 import pytest
 
 from broker.history.projector import Projector
 from broker.history.rebuild import rebuild
+from broker.history.snapshot import state_behind
 from broker.history.store import HistoryStore
 from tests.history.recount import positions, recount, tables_of
 from tests.history.stories import BROKER_ID, MINUTE_NS, Log, random_commands
@@ -24,18 +26,17 @@ def log_with_snapshot(tmp_path: Path, seed: int) -> tuple[Log, Path, int]:
     data = random_commands(seed, 4000, 3)
     log.add(data)
     rebuild(tmp_path / "whole.db", log.directory, BROKER_ID, silent)
-    starts = list(positions(data))
-    snapshot = log.write_snapshot(data[: next(at for at in starts if at > len(data) // 2 and ends_command(data, at))])
+    snapshot = log.write_snapshot(data[: next(at for at in command_ends(data) if at > len(data) // 2)])
     while len(sorted(log.directory.glob("*.log"))) > 1 and second(log) <= snapshot:
         log.forget_oldest()
     assert 0 < log.first <= snapshot
     return log, tmp_path / "whole.db", snapshot
 
 
-def ends_command(data: bytes, position: int) -> bool:
-    """Whether the event before this position is the last of its command."""
-    before = max(at for at in positions(data[:position]))
-    return bool(data[before + 7] & 1)
+def command_ends(data: bytes) -> list[int]:
+    """Where commands end: behind an event with this flag."""
+    starts = [*positions(data), len(data)]
+    return [end for start, end in itertools.pairwise(starts) if data[start + 7] & 1]
 
 
 def second(log: Log) -> int:
@@ -49,6 +50,26 @@ def present(database: Path) -> tuple[object, ...]:
     sessions = [row[:7] for row in tables["sessions"] if row[8] is None]
     leases = [row[:2] for row in tables["leases"] if row[7] is None]
     return sessions, leases, [row[:7] for row in tables["pools"]], tables["products"]
+
+
+@pytest.mark.parametrize("seed", [48, 49])
+def test_a_snapshot_says_what_an_independent_count_of_the_log_before_it_says(tmp_path: Path, seed: int) -> None:
+    log = Log(tmp_path / "log")
+    data = random_commands(seed, 3000, 2)
+    log.add(data)
+    ends = command_ends(data)
+    for snapshot in ends[len(ends) // 4 :: len(ends) // 5]:
+        log.write_snapshot(data[:snapshot])
+        state = state_behind(log.directory, BROKER_ID, snapshot, snapshot)
+        assert state is not None
+        count = recount(data[:snapshot])
+        charged = {pool: steps[-1][1] for pool, steps in count.seats.items() if pool >= 0}
+        assert {pool: seats for pool, seats in charged.items() if seats} == state.seats_used
+        assert charged[1] >= 2  # each charge of this pool is two seats
+        assert sorted(row[:7] for row in state.sessions) == sorted(row[:7] for row in count.sessions.values() if row[8] is None)
+        held = [lease[:3] for leases in count.leases.values() for lease in leases if lease[6] is None]
+        assert sorted(map(list, state.leases)) == sorted(held)
+        assert (state.generation, state.is_running) == (len(count.runs), count.is_running)
 
 
 @pytest.mark.parametrize("seed", [41, 42, 43])
@@ -99,7 +120,7 @@ def test_without_any_snapshot_what_is_charged_counts_from_nothing_and_never_belo
 def test_a_damaged_snapshot_is_passed_over(tmp_path: Path) -> None:
     log, whole, _ = log_with_snapshot(tmp_path, 47)
     data = random_commands(47, 4000, 3)
-    later = next(at for at in positions(data) if at > len(data) * 3 // 4 and ends_command(data, at))
+    later = next(at for at in command_ends(data) if at > len(data) * 3 // 4)
     (snapshot,) = log.directory.glob("*.snap")
     log.write_snapshot(data[:later])
     content = bytearray(snapshot.read_bytes())

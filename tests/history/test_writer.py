@@ -19,6 +19,7 @@ from broker.history.schema import open_to_read
 from broker.history.writer import HistoryWriter
 from tests.history.recount import positions, tables_of, told_positions
 from tests.history.stories import BROKER_ID, NOON_NS, SECOND_NS, Log, Story, random_commands
+from tests.support.waiting import until
 
 WAIT_S = 20
 
@@ -75,8 +76,7 @@ def test_another_writer_is_waited_for_and_named(tmp_path: Path) -> None:
     assert is_written_by_another(tmp_path / "history.db", log.directory)
     writer = HistoryWriter(log.directory, tmp_path / "history.db", BROKER_ID, lambda: log.committed, retry_s=0.01)
     writer.start()
-    while not writer.counters().failures:
-        assert not writer.wait_for(log.committed, 0.01)
+    until(lambda: writer.counters().failures > 0, "it has tried")
     assert "writes this history" in writer.counters().failure
     lock.close()
     assert writer.wait_for(log.committed, WAIT_S)
@@ -134,14 +134,32 @@ def test_a_database_that_cannot_be_gone_on_with_is_made_anew(tmp_path: Path, dam
     assert tables_of(tmp_path / "history.db") == tables_of(anew(tmp_path, log))
 
 
+def test_a_log_of_the_same_sizes_and_other_events_is_told_apart(tmp_path: Path) -> None:
+    twins = []
+    for user in ("ann", "bob"):
+        story = Story()
+        story.run(1, NOON_NS)
+        for number in range(30):
+            story.open(number, user=user)
+            story.pass_s(1 if user == "ann" else 2)
+        log = Log(tmp_path / user)
+        log.add(story.data)
+        twins.append(log)
+    rebuild(tmp_path / "history.db", twins[0].directory, BROKER_ID, lambda *_: None)
+    with following(twins[1], tmp_path / "history.db") as writer:
+        assert writer.wait_for(twins[1].committed, WAIT_S)
+        until(lambda: writer.counters().rebuilds == 1, "the other log is noticed")
+        assert writer.wait_for(twins[1].committed, WAIT_S)
+    assert {row[1] for row in tables_of(tmp_path / "history.db", "sessions")["sessions"]} == {"bob"}
+
+
 def test_a_place_that_cannot_be_written_harms_nobody_and_is_tried_again(tmp_path: Path) -> None:
     log = Log(tmp_path / "log")
     (tmp_path / "history").write_text("a file where the folder should be")
     writer = HistoryWriter(log.directory, tmp_path / "history" / "history.db", BROKER_ID, lambda: log.committed, interval_s=0.01, retry_s=0.01)
     writer.start()
     log.add(random_commands(25, 200))
-    while writer.counters().failures < 3:
-        assert not writer.wait_for(log.committed, 0.01)
+    until(lambda: writer.counters().failures >= 3, "it has tried again and again")
     (tmp_path / "history").unlink()
     assert writer.wait_for(log.committed, WAIT_S)
     writer.stop()
@@ -173,8 +191,7 @@ def test_a_running_writer_makes_it_anew_when_asked_from_outside(tmp_path: Path) 
     with following(log, tmp_path / "history.db") as writer:
         assert writer.wait_for(log.committed, WAIT_S)
         request_rebuild(tmp_path / "history.db")
-        while is_rebuild_requested(tmp_path / "history.db") or writer.counters().rebuilds == 0:
-            writer.wait_for(2**62, 0.01)
+        until(lambda: writer.counters().rebuilds == 1 and not is_rebuild_requested(tmp_path / "history.db"), "it has begun")
         assert writer.wait_for(log.committed, WAIT_S)
     assert tables_of(tmp_path / "history.db") == tables_of(anew(tmp_path, log))
 
