@@ -1,6 +1,6 @@
 """Durability while the broker runs: committer, snapshots, history, the minute's mark, the disk that fills up; what answers wait for; the view of it all.
 
-    start   watch over the log's failure → committer → compactor → history        (all signals blocked in each)
+    start   watch over the log's failure → committer → the run's beginning on the disk → compactor → history     (signals blocked in each)
     chores  every few seconds, in the event loop: wall mark (each minute) · ballast given back · renew-only said again (each minute)
     stop    compactor → end of the run journaled → committer drained and joined → history → watch
 
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import select
 from collections.abc import Callable
 from functools import partial
 
@@ -169,11 +171,27 @@ class _Running:
         self._watch = JournalWatch(self.store.journal, on_failure)
         self._watch.start()
         self.store.start()
+        self._await_begun()
         if self.waiters is not None:
             self.waiters.start()
         self._compactor.start()
         if self.history is not None:
             self.history.start()
+
+    def _await_begun(self) -> None:
+        """Until the log says that a run has begun. Else the next start would take the run before for the last one; a relaxed broker, whose
+        answers leave early, would then not know that some may be missing. Nothing is served yet: who waits is the start."""
+        journal, position = self.store.journal, self._ledger.position
+        told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        journal.watch(told)
+        try:
+            while self._committed_position() < position:
+                if not select.select([told], [], [], COMMITTER_S)[0]:
+                    raise RuntimeError("the beginning of the run is not on the disk: it does not answer")
+                os.eventfd_read(told)
+        finally:
+            journal.unwatch(told)
+            os.close(told)
 
     def look_for_room(self) -> None:
         if self.store.journal.counters().spare_errno:

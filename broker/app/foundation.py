@@ -13,18 +13,20 @@ open for one more ttl, which costs seats for a minute and gives none away.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from broker._ledger import Ledger
 from broker.app.ballast import Ballast
 from broker.app.config import Config, to_ns
 from broker.app.data_directory import FULL, UNWRITABLE, DataDirectory
 from broker.app.logs import facts
-from broker.errors import ConfigError, ConfigFault
+from broker.errors import ConfigError, ConfigFault, DataDirectoryError
 from broker.journal.settings import JournalSettings
 from broker.journal.store import JournalStore
 from broker.model.durability import RecoveryFacts
@@ -68,16 +70,33 @@ def founded(config: Config, directory: DataDirectory, *, accepts_restored: bool 
     if not config.journal.is_kept:
         yield Foundation(build_ledger(config, directory, is_lossy=True))
         return
-    store = JournalStore.open(
+    with _troubles(config), contextlib.ExitStack() as begun:
+        store = _opened(config, directory, accepts_restored)
+        begun.callback(store.close)
+        foundation = _recovered(config, directory, store, accepts_restored)
+        ended = begun.pop_all()
+    with ended:
+        yield foundation
+
+
+@contextmanager
+def _troubles(config: Config) -> Iterator[None]:
+    """What the disk says of the log, in the words of our errors."""
+    try:
+        yield
+    except OSError as error:
+        where = Path(error.filename) if error.filename else config.journal_folder
+        remedy = "look after the disk, or restore a backup to another one and name it in journal.folder"
+        raise DataDirectoryError(where, f"the disk of the log has a fault: {error.strerror or error}", remedy) from error
+
+
+def _opened(config: Config, directory: DataDirectory, accepts_restored: bool) -> JournalStore:
+    return JournalStore.open(
         config.journal_folder,
         broker_id=directory.broker_id,
         generation=directory.generation,
         settings=journal_settings(config, accepts_restored),
     )
-    try:
-        yield _recovered(config, directory, store, accepts_restored)
-    finally:
-        store.close()
 
 
 def build_ledger(config: Config, directory: DataDirectory, *, is_lossy: bool) -> Ledger:
