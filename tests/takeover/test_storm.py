@@ -1,14 +1,17 @@
-"""A take-over while clients are at it: every request is answered, at the second try at the latest; no grant is lost and no seat is given twice.
+"""A take-over, and a stop and a start, while clients are at it: every request is answered, at the second try at the latest; no grant is lost.
 
 USHER_TAKEOVER_ROUNDS is how many brokers follow each other; the longest pause is printed.
 """
 
+import fcntl
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,9 @@ import pytest
 
 from broker.exit_codes import ExitCode
 from broker.v1 import sessions_pb2, sessions_pb2_grpc, types_pb2
-from tests.support.broker_process import running_broker
+from tests.support.broker_process import RunningBroker, running_broker, start_broker
+from tests.support.toml_text import toml_text
+from tests.support.waiting import until
 from tests.takeover.test_takeover import END_S, endpoints, successor
 
 ROUNDS = int(os.environ.get("USHER_TAKEOVER_ROUNDS", "2"))
@@ -37,6 +42,8 @@ class Caller:
     stub: sessions_pb2_grpc.SessionsStub
     number: int
     over: threading.Event
+    may_meet_starting_keys: bool
+    """An ordinary start serves before its keys are tried, and tells those who open to come again."""
     cycles: int = 0
     longest_pause_s: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
@@ -65,7 +72,13 @@ class Caller:
     def _open(self, request_id: bytes, app: str) -> bytes:
         holder = types_pb2.Holder(user=f"user-{self.number}", host="pc", app=app)
         products = [types_pb2.ProductRequest(product="platform")]
-        answer = self._call(self.stub.Open, sessions_pb2.OpenRequest(request_id=request_id, holder=holder, products=products))
+        request = sessions_pb2.OpenRequest(request_id=request_id, holder=holder, products=products)
+        answer = self._call(self.stub.Open, request)
+        while answer.denial.reason == types_pb2.DENIAL_REASON_KEYS_STARTING and self.may_meet_starting_keys:
+            self.counts["keys starting"] += 1
+            time.sleep(answer.denial.retry_after.ToTimedelta().total_seconds())
+            request.request_id = os.urandom(16)
+            answer = self._call(self.stub.Open, request)
         if answer.WhichOneof("result") != "grant":
             raise LookupError(f"denied: {answer}")
         return bytes(answer.grant.session_id)
@@ -93,40 +106,74 @@ def channels(address: str) -> Iterator[grpc.Channel]:
         yield grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
 
 
-def test_no_request_fails_twice_and_no_grant_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@contextmanager
+def restarted(broker: RunningBroker) -> Iterator[subprocess.Popen[bytes]]:
+    """SIGTERM, and a start on the same ports; the process that serves then."""
+    data_dir = broker.data_directory
+    addresses = {name: {"address": getattr(broker, name)} for name in ("clients", "admin", "http")}
+    config = broker.config_path.with_name("again.toml")
+    settings = {"broker": {"data_dir": str(data_dir)}, "emulation": {"keys": FLEET}, "journal": {"ballast_size": 0}}
+    config.write_text(toml_text(settings | addresses))
+    os.kill(int((data_dir / "lock").read_text()), signal.SIGTERM)
+    until(lambda: is_free(data_dir / "lock"), "the end of the broker before it")
+    again = start_broker(data_dir.parent, config)
+    try:
+        yield again.process
+    finally:
+        again.process.kill()
+        again.process.wait()
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds a lock."""
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+@contextmanager
+def taken_over(broker: RunningBroker) -> Iterator[subprocess.Popen[Any]]:
+    """A successor that serves."""
+    with successor(broker) as process:
+        endpoints(process)
+        yield process
+
+
+@pytest.mark.parametrize("way", [taken_over, restarted])
+def test_no_request_fails_twice_and_no_grant_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], way: Callable[[RunningBroker], AbstractContextManager[subprocess.Popen[Any]]]
+) -> None:
     over = threading.Event()
     with running_broker(tmp_path, emulated_keys=FLEET) as broker:
         opened = list(channels(broker.clients))
-        callers = [Caller(sessions_pb2_grpc.SessionsStub(opened[number % CONNECTION_COUNT]), number, over) for number in range(CALLER_COUNT)]
+        stubs = [sessions_pb2_grpc.SessionsStub(channel) for channel in opened]
+        callers = [Caller(stubs[number % CONNECTION_COUNT], number, over, way is restarted) for number in range(CALLER_COUNT)]
         threads = [threading.Thread(target=caller.run) for caller in callers]
         for thread in threads:
             thread.start()
-        now = broker.process
-        successors = []
-        try:
-            for _ in range(ROUNDS):
+        now: subprocess.Popen[Any] = broker.process
+        with ExitStack() as brokers:
+            try:
+                for _ in range(ROUNDS):
+                    await_cycles(callers)
+                    process = brokers.enter_context(way(broker))
+                    assert now.wait(END_S) == ExitCode.DONE
+                    now = process
                 await_cycles(callers)
-                successors.append(successor(broker))
-                process = successors[-1].__enter__()
-                endpoints(process)
-                assert now.wait(END_S) == ExitCode.DONE
-                now = process
-            await_cycles(callers)
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join()
-            for channel in opened:
-                channel.close()
-            now.send_signal(signal.SIGTERM)
-            now.wait(END_S)
-            for one in successors:
-                one.__exit__(None, None, None)
+            finally:
+                over.set()
+                for thread in threads:
+                    thread.join()
+                for channel in opened:
+                    channel.close()
     assert [fault for caller in callers for fault in caller.faults] == []
     counts = sum((caller.counts for caller in callers), Counter())
     with capsys.disabled():
         longest_s = max(caller.longest_pause_s for caller in callers)
-        print(f" [{ROUNDS} take-overs: longest pause {longest_s:.2f} s, {counts['retried']} of {counts['answered']} calls retried, 0 failed] ", end="")
+        print(f" [{way.__name__} {ROUNDS} times: longest pause {longest_s:.2f} s, {dict(counts)}, none failed] ", end="")
 
 
 def await_cycles(callers: list[Caller]) -> None:
