@@ -105,7 +105,8 @@ class Auditor:
             self._sessions.clear()
             self._pools.clear()
         for session in self._sessions.values():
-            session.was_unsafe = True
+            # What of its leases was recovered is not known: renewals after an unclean relaxed start do not tell of an Acquire that was lost.
+            session.was_unsafe, session.believed_until_ns = True, session.surely_until_ns
         self._by_call.clear()
 
     def revoked(self, fence: int) -> None:
@@ -292,7 +293,8 @@ class Auditor:
     def _confirmed_since(self, pool: int, since_ns: int, now_ns: int) -> int:
         taken: dict[int, int] = {}
         for session in self._sessions.values():
-            if session.surely_until_ns > now_ns and session.ended is None and not session.excuses:
+            until_ns = session.believed_until_ns if session.was_unsafe else session.surely_until_ns
+            if until_ns > now_ns and session.ended is None and not session.excuses:
                 for lease in session.leases.values():
                     if lease.pool == pool and lease.confirmed_ns >= since_ns and not lease.is_release_asked:
                         taken[lease.charge] = lease.seats

@@ -115,7 +115,7 @@ def course_of(seed: int) -> Course:
 def _licences(chance: Random, thumbprints: tuple[str, ...]) -> tuple[Licence, ...]:
     """One product or more on each key; the keys of a product mostly with equal terms, so that they are summed."""
     usual = {product: _terms(chance) for product in PRODUCTS}
-    licences = []
+    licences: list[Licence] = []
     for thumbprint in thumbprints:
         for product in chance.sample(PRODUCTS, chance.choice((1, 1, 2))):
             terms = usual[product] if chance.random() < 0.8 else _terms(chance)

@@ -48,6 +48,8 @@ class SessionKept:
     excuses: set[EndReason] = field(default_factory=set)
     ended: EndReason | None = None
     was_unsafe: bool = False
+    believed_until_ns: int = 0
+    """Of an unsafe one: until when its holder may believe what was said before the crash."""
 
 
 @dataclass(slots=True, eq=False)

@@ -19,5 +19,6 @@ class Scenario:
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("a key is carried away, and the broker is started anew until its grace is long over", 22),
+    Scenario("a relaxed broker forgets an Acquire within a session that it recovers", 1001165),
     Scenario("a relaxed broker loses power, and holders of sessions that it forgot still use their seats", 63),
 )
