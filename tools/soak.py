@@ -58,6 +58,7 @@ JOBS = (
     Job("differential", "the codec against google.protobuf and the verbs", 30, _timed("tests.fuzz.differential")),
     Job("lockstep", "the ledger against the plain model, run after run", 30, _timed("tests.fuzz.lockstep")),
     Job("journal", "a log and a ledger over it through losses of power, course after course", 30, _timed("tests.journal.soak")),
+    Job("crash", "a thousand lives of a real broker that end by kill -9", 45, _timed("tests.crash", "--rounds", "1000")),
     Job("churn", "a million connections opened and closed, memory flat", 30, _timed("tests.hostile.churn")),
     Job("churn-tls", "the same over TLS, a hundred thousand", 15, _timed("tests.hostile.churn", "--tls", "--connections", "100000")),
 )
