@@ -27,7 +27,7 @@ from loadtests.bench.client import Pace
 from loadtests.bench.ledger import measure_ledger
 from loadtests.bench.parts import Bench, Finding
 from loadtests.bench.processors import QUIET_SHARE, machine, places
-from loadtests.bench.questions import gil, h2load, idle, peers, sessions, threads, tls
+from loadtests.bench.questions import gil, h2load, idle, peers, sessions, strict, threads, tls
 from loadtests.bench.report import as_json, show_finding, write_json
 from loadtests.bench.servers import ServerFailed
 from loadtests.own_broker import ROOT
@@ -40,6 +40,7 @@ PARTS = {
     "tls": tls.measure,
     "idle": idle.measure,
     "sessions": sessions.measure,
+    "strict": strict.measure,
 }
 LEDGER = "ledger"
 NAMES = (*PARTS, LEDGER)
@@ -98,11 +99,12 @@ def main(
 
 
 def run_parts(console: Console, pace: Pace, plane: str, wanted: tuple[str, ...], is_short: bool) -> list[Finding]:
-    """Each part, shown when it is done. Raises ServerFailed."""
+    """Each part, shown when it is done; its files lie beside the checkout's, whose disk is meant. Raises ServerFailed."""
     findings = []
+    (ROOT / "build").mkdir(exist_ok=True)
     for name in (name for name in PARTS if name in wanted):
         with (
-            tempfile.TemporaryDirectory(prefix="usher-bench-") as directory,
+            tempfile.TemporaryDirectory(prefix="bench-", dir=ROOT / "build") as directory,
             Status(name, console=Console(stderr=True)) as status,
         ):
             bench = Bench(

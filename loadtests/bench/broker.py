@@ -4,7 +4,8 @@ What differs from the defaults, and why:
 
 * one emulated key with more than a million seats of `platform` and of `crm`: nobody is denied;
 * ttl of a day: no session of a long run expires because its turn to be renewed did not come;
-* nothing is journaled unless the plan says so: the figures compare with servers that keep nothing;
+* nothing is journaled unless the plan says so: most figures compare with servers that keep nothing. What is journaled lies in the bench's
+  folder, on the file system of the checkout;
 * request_ids are remembered for a second after their session, not for two minutes: an hour's logins come in seconds here, and
   each costs what forgetting it costs within the run.
 
@@ -17,6 +18,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +44,9 @@ PROVEN_S = 60.0
 RENEWED = "usher_renewals_total"
 OPENED = "usher_sessions_opened_total"
 CLOSED = 'usher_sessions_ended_total{reason="closed"}'
+HISTORY_BEHIND = "usher_history_behind_bytes"
+SETTLE_S = 300.0
+SETTLE_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,15 @@ class BrokerPlan:
     threads: int = 1
     tls: Tls | None = None
     module: str = "broker.cli.main"
+    module_words: Sequence[str] = ()
+    """Before `serve`."""
     processors: Sequence[int | None] = ()
     durability: str = "none"
+    history_days: int = 400
+    hwkeys: int = 1
+    """Emulated ones, which share the licences."""
+    addresses: Sequence[str] = ("127.0.0.1:0",) * 3
+    """Of clients, admin, http."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,14 @@ class Broker:
     def counters(self) -> dict[str, float]:
         """Every sample of /metrics, by name and labels as they stand there."""
         return read_metrics(self.http)
+
+    def settle(self) -> None:
+        """Waits until the history has caught up, so that what a window leaves behind is in no other server's window. Raises ServerFailed."""
+        end_s = time.monotonic() + SETTLE_S
+        while self.counters().get(HISTORY_BEHIND, 0):
+            if time.monotonic() > end_s:
+                raise ServerFailed(f"{self.server.name}: the history has not caught up within {SETTLE_S:g} s")
+            time.sleep(SETTLE_PAUSE_S)
 
     def signal(self) -> None:
         """SIGUSR1, which only `gil_holder` hears."""
@@ -89,7 +109,7 @@ def bench_broker(directory: Path, plan: BrokerPlan) -> Iterator[Broker]:
     config_path = directory / "usher.toml"
     config_path.write_text(config_text(directory / "data", plan), encoding="utf-8")
     log_path = directory / "broker.log"
-    command = [sys.executable, "-m", plan.module, "serve", "--emulate", "--config", str(config_path)]
+    command = serve_command(plan, config_path)
     with log_path.open("wb") as log, running_on(*plan.processors):
         process = subprocess.Popen(
             command, cwd=ROOT, env=own_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -101,6 +121,11 @@ def bench_broker(directory: Path, plan: BrokerPlan) -> Iterator[Broker]:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def serve_command(plan: BrokerPlan, config_path: Path) -> list[str]:
+    """How it is executed."""
+    return [sys.executable, "-m", plan.module, *plan.module_words, "serve", "--emulate", "--config", str(config_path)]
 
 
 def running_broker(process: subprocess.Popen[bytes], data_dir: Path, log_path: Path, plan: BrokerPlan) -> Iterator[Broker]:
@@ -138,7 +163,7 @@ def end_broker(process: subprocess.Popen[bytes], name: str) -> None:
 
 def config_text(data_dir: Path, plan: BrokerPlan) -> str:
     """The configuration file."""
-    clients: dict[str, Any] = {"address": "127.0.0.1:0"}
+    clients: dict[str, Any] = {"address": plan.addresses[0]}
     if plan.data_plane == NATIVE:
         clients |= {"data_plane": NATIVE, "threads": plan.threads, "connections_max": CONNECTIONS_MAX}
     if plan.tls:
@@ -146,22 +171,24 @@ def config_text(data_dir: Path, plan: BrokerPlan) -> str:
     sections: dict[str, Mapping[str, Any]] = {
         "broker": {"data_dir": str(data_dir)},
         "clients": clients,
-        "admin": {"address": "127.0.0.1:0"},
-        "http": {"address": "127.0.0.1:0"},
+        "admin": {"address": plan.addresses[1]},
+        "http": {"address": plan.addresses[2]},
         "sessions": {"ttl_s": DAY_S, "request_window_s": 1},
-        "journal": {"durability": plan.durability},
+        "journal": {"durability": plan.durability, "history_days": plan.history_days},
     }
     lines = []
     for section, entries in sections.items():
         lines.append(f"[{section}]")
         lines += [f"{name} = {toml_value(value)}" for name, value in entries.items()]
-    return "\n".join([*lines, "[emulation]", f"keys = [{{ name = \"alpha\", licences = [\n{licences_text()}] }}]"]) + "\n"
+    fleet = ",\n".join(hwkey_text(number, plan.hwkeys) for number in range(plan.hwkeys))
+    return "\n".join([*lines, "[emulation]", f"keys = [\n{fleet},\n]"]) + "\n"
 
 
-def licences_text() -> str:
-    """The licences of the one key, a line each."""
+def hwkey_text(number: int, count: int) -> str:
+    """One emulated security key with its share of the licences, a line each."""
     licences = [{"product": product, "seats": SEATS_OF_LICENCE} for product in PRODUCTS for _ in range(LICENCES_OF_PRODUCT)]
-    return "".join(f"    {inline_table(one)},\n" for one in licences)
+    text = "".join(f"    {inline_table(one)},\n" for one in licences[number::count])
+    return f"{{ name = \"alpha{number or ''}\", licences = [\n{text}] }}"
 
 
 def toml_value(value: object) -> str:

@@ -67,14 +67,15 @@ def plan_for(server: Server, pace: Pace, **changes: Any) -> StormPlan:
     return dataclasses.replace(plan, **changes)
 
 
-def sample_of(server: Server, result: StormResult) -> Sample:
-    """The window. Raises ServerFailed if anything in the run was not answered as it should be."""
+def sample_of(server: Server, result: StormResult, step: str | None = None) -> Sample:
+    """The window; the latencies are those of all calls, or of one step of the cycle. Raises ServerFailed if anything in the run was not answered as it should be."""
     if result.errors or set(result.statuses) - {0} or not result.requests:
         said = "; ".join(result.error_examples)
         raise ServerFailed(f"{server.name}: {result.requests} requests, statuses {dict(result.statuses)}; {said}")
     if result.watched_cpu_s is None:
         raise ServerFailed(f"{server.name}: its processor time could not be read")
-    return Sample(result.requests, result.elapsed_s, result.watched_cpu_s, result.client_cpu_s, result.buckets)
+    buckets = result.latencies[step].buckets if step else result.buckets
+    return Sample(result.requests, result.elapsed_s, result.watched_cpu_s, result.client_cpu_s, buckets)
 
 
 def renew_sample(server: Server, pace: Pace, *, sessions: int = 0, **changes: Any) -> Sample:
@@ -89,8 +90,9 @@ def renew_sample(server: Server, pace: Pace, *, sessions: int = 0, **changes: An
     return sample_of(server, result)
 
 
-def login_sample(broker: Broker, pace: Pace, **changes: Any) -> Sample:
-    """A window of Opens and Closes, distinct holders, a new charge each; every one is counted by the broker."""
+def login_sample(broker: Broker, pace: Pace, *, step: str | None = None, **changes: Any) -> Sample:
+    """A window of Opens and Closes, distinct holders, a new charge each; every one is counted by the broker. With `step` "open" the
+    latencies are those of the Opens."""
     before = broker.counters()
     result = run_storm(plan_for(broker.server, pace, cycle="open_close", products=("platform",), **changes))
     after = broker.counters()
@@ -99,7 +101,7 @@ def login_sample(broker: Broker, pace: Pace, **changes: Any) -> Sample:
         opened=(after[OPENED] - before[OPENED], result.answers.get("granted", 0)),
         closed=(after[CLOSED] - before[CLOSED], result.answers.get("closed", 0)),
     )
-    return sample_of(broker.server, result)
+    return sample_of(broker.server, result, step)
 
 
 def check_counts(name: str, **pairs: tuple[float, float]) -> None:

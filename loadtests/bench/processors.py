@@ -66,6 +66,16 @@ def anonymous_size(pid: int | str = "self") -> int:
     raise RuntimeError(f"/proc/{pid}/smaps_rollup has no line 'Anonymous:'")
 
 
+def file_system(path: Path) -> str:
+    """Kind and device of the file system that a path lies on."""
+    found = ("", "unknown", "")
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        device, place, kind, *_ = line.split()
+        if path.resolve().is_relative_to(place) and len(place) >= len(found[0]):
+            found = (place, kind, device)
+    return f"{found[1]} ({found[2]})" if found[2] else found[1]
+
+
 QUIET_SHARE = 0.05
 """Of all processors; what is busy beyond it before we begin is somebody else at work."""
 LOOK_S = 1.0
