@@ -11,16 +11,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import select
 from collections.abc import Callable
 from functools import partial
 
-from broker._ledger import Ledger
 from broker.app.config import Config
 from broker.app.data_directory import DataDirectory
-from broker.app.foundation import Foundation, Kept, build_ledger, clock_ns
+from broker.app.foundation import LEARNING_NOTE, Foundation, Kept, build_ledger, clock_ns
 from broker.app.journal_watch import JournalWatch
 from broker.app.logs import facts
 from broker.app.ring_reading import RingReading
@@ -55,7 +55,7 @@ class Durability:
         self._ledger = foundation.ledger
         self._foundation = foundation
         kept = foundation.kept
-        self._running = _Running(config, directory, foundation.ledger, kept) if kept is not None and not kept.unwritable else None
+        self._running = _Running(config, directory, foundation, kept) if kept is not None and not kept.unwritable else None
         self._minute_ns = clock_ns()
 
     # --- what others need of it -------------------------------------------------------------------------
@@ -105,6 +105,8 @@ class Durability:
         """What is to be looked after; at most some system calls."""
         if self._running is not None:
             self._running.look_for_room()
+            if self._config.journal.is_strict:
+                self._running.end_learning()
         if clock_ns() - self._minute_ns < MINUTE_NS:
             return
         self._minute_ns = clock_ns()
@@ -152,9 +154,11 @@ class Durability:
 class _Running:
     """A log that is being written, and all that hangs on it."""
 
-    def __init__(self, config: Config, directory: DataDirectory, ledger: Ledger, kept: Kept) -> None:
+    def __init__(self, config: Config, directory: DataDirectory, foundation: Foundation, kept: Kept) -> None:
         self.store = kept.store
-        self._ledger = ledger
+        self._ledger = ledger = foundation.ledger
+        self._learns_until_ns = foundation.learns_until_ns
+        self._is_unsure = LEARNING_NOTE in ledger.notes()
         self._ballast = kept.ballast
         journal = self.store.journal
         is_strict = config.journal.is_strict
@@ -197,11 +201,24 @@ class _Running:
         if self.store.journal.counters().spare_errno:
             self._ballast.release()
 
+    def end_learning(self) -> None:
+        """Once it is over, whoever holds an answer that is not in the log has been heard of: the next start need not learn again. With a relaxed broker not
+        before nobody is answered any more."""
+        if not self._is_unsure or clock_ns() < self._learns_until_ns:
+            return
+        with contextlib.suppress(EventsFull):  # then it is tried again, or the next start learns in vain
+            self._ledger.note(clock_ns(), LEARNING_NOTE, b"")
+            self._is_unsure = False
+
     def stop(self) -> None:
         if self._watch is None:
             return
         self._compactor.stop(COMPACTOR_S)
-        self._ledger.end_run(clock_ns())
+        self.end_learning()
+        try:
+            self._ledger.end_run(clock_ns())
+        except EventsFull:
+            log.warning("the end of the run found no room in the ring of events: the disk is slow, and the next start takes this for a crash")
         if not self.store.stop(COMMITTER_S):
             raise RuntimeError("the last events are not on the disk: it does not answer")
         if self.history is not None:

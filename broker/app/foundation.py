@@ -37,6 +37,11 @@ log = logging.getLogger("broker.app")
 
 clock_ns = time.monotonic_ns
 
+LEARNING_NOTE = b"run/learning"
+"""Stands in the log as long as clients may hold answers that are not in it: while a relaxed broker serves, and until a learning is over. So neither another
+durability nor a restart amid the learning cuts it short."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """The log under a foundation. `unwritable` says why nothing can be written to it; empty: it is being written."""
@@ -148,8 +153,11 @@ def _recovered(config: Config, directory: DataDirectory, store: JournalStore, ac
     was_clean = recovered.was_clean or not (report.snapshot or report.log_size)  # a first start follows no run
     found = RecoveryFacts(recovered.sessions, size, report.duration_ns, was_clean, report.warnings)
     _say(recovered, was_clean)
-    is_unsure = accepts_restored or not (config.journal.is_strict or was_clean)
+    was_unsure = LEARNING_NOTE in ledger.notes()
+    is_unsure = accepts_restored or was_unsure or not (config.journal.is_strict or was_clean)
     until_ns = _learn(config, ledger) if is_unsure else 0
+    if not (unwritable or was_unsure) and (is_unsure or not config.journal.is_strict):
+        ledger.note(clock_ns(), LEARNING_NOTE, b"1")
     return Foundation(ledger, Kept(store, ballast, report, recovered, unwritable), until_ns, found)
 
 

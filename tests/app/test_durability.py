@@ -17,7 +17,7 @@ from broker.app.durability import Durability
 from broker.app.foundation import Foundation, founded
 from broker.errors import DataDirectoryError
 from broker.journal.store import JournalStore
-from broker.model.events import decode_events
+from broker.model.events import EventsFull, decode_events
 from broker.model.words import EventKind
 from broker.verbs.commits import OPEN_GATE
 
@@ -178,3 +178,24 @@ async def test_committer_that_does_not_answer_is_a_step_that_failed(tmp_path: Pa
             kept.stop()
         assert stop()
         kept._running._watch.stop()  # type: ignore[union-attr]
+
+
+class FullRing:
+    """A ledger whose events find no room any more."""
+
+    def end_run(self, _now_ns: int) -> None:
+        raise EventsFull
+
+
+async def test_run_whose_end_finds_no_room_is_committed_all_the_same_and_not_taken_for_a_clean_one(tmp_path: Path) -> None:
+    with ground(tmp_path) as (first, found):
+        first.start(lambda: None)
+        found.ledger.note(foundation.clock_ns(), b"test", b"kept")
+        first.close_gate()
+        running = first._running
+        assert running is not None
+        running._ledger = FullRing()  # type: ignore[assignment]
+        first.stop()
+    with ground(tmp_path) as (_, found):
+        assert found.ledger.notes()[b"test"] == b"kept"
+        assert not found.facts.was_clean

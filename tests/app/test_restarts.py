@@ -19,6 +19,7 @@ from broker.v1 import admin_pb2, sessions_pb2, sessions_pb2_grpc, types_pb2
 from tests.support.broker_process import RunningBroker, process_environment, running_broker, serve_command
 from tests.support.data_planes import DATA_PLANES
 from tests.support.usher_command import usher
+from tests.support.waiting import until
 
 ONE_KEY = [{"name": "alpha", "seats": {"platform": 5}}]
 CALL_S = 20.0
@@ -233,6 +234,30 @@ def test_relaxed_broker_that_was_killed_learns_for_one_ttl_who_is_there(tmp_path
             assert json.load(answer)["status"] == "learning"
 
 
+def test_what_a_relaxed_broker_left_open_is_learned_by_a_strict_one_too_and_by_the_next_if_it_is_stopped_meanwhile(tmp_path: Path) -> None:
+    house = House(tmp_path, journal={"durability": "relaxed"})
+    with house.broker() as first:
+        opened(first, "anna")
+        first.kill()
+    house.settings["journal"] = {"durability": "strict"}
+    for _ in range(2):
+        with house.broker() as later, sessions_of(later) as stub:
+            denial = stub.Open(login("carl", os.urandom(16)), timeout=CALL_S).denial
+            assert denial.reason == types_pb2.DENIAL_REASON_LEARNING
+            later.stop()
+
+
+def test_learning_that_is_over_is_not_begun_again(tmp_path: Path) -> None:
+    house = House(tmp_path, journal={"durability": "relaxed"}, sessions={"ttl_s": 1, "renew_grace_s": 0})
+    with house.broker() as first:
+        first.kill()
+    with house.broker() as second:
+        until(lambda: journal_of(second).status != "learning", "the learning to be over")
+        second.stop()
+    with house.broker() as third:
+        assert journal_of(third).status == "fine"
+
+
 # --- a log that was put back -----------------------------------------------------------------------------------
 
 
@@ -268,8 +293,9 @@ def test_accepted_backup_serves_what_it_has_and_lets_nobody_new_in_for_one_ttl(r
         assert not renewed(broker, behind)
         assert stub.Open(login("carl", os.urandom(16)), timeout=CALL_S).denial.reason == types_pb2.DENIAL_REASON_LEARNING
         assert broker.generation > 2
-    with house.broker() as again:
+    with house.broker() as again, sessions_of(again) as stub:
         assert renewed(again, before)
+        assert stub.Open(login("dora", os.urandom(16)), timeout=CALL_S).denial.reason == types_pb2.DENIAL_REASON_LEARNING
 
 
 def _failing(house: House) -> tuple[int, str, str]:
