@@ -1,6 +1,7 @@
 """The lockstep from the command line: a run, or one episode of a run again, shrunk to what is needed if asked.
 
     python -m tests.ledger --seed N --operations M      a run; without a seed a fresh one
+    python -m tests.ledger --kind NAME ...              a run of episodes of one kind only
     python -m tests.ledger --seed N --episode K --kind NAME     one of its episodes
     python -m tests.ledger ... --shrink                 the smallest part of the episode that still fails
     python -m tests.ledger ... --extension PATH         another build of the ledger
@@ -30,9 +31,9 @@ def main() -> int:
     make_ledger: MakeSide = partial(LedgerSide, extension=told.extension)
     try:
         if told.episode is None:
-            _tell(run(seed, told.operations, make_ledger))
+            _tell(run(seed, told.operations, make_ledger, told.kind))
         else:
-            _tell(run_episode(seed, told.episode, told.kind, make_ledger))
+            _tell(run_episode(seed, told.episode, told.kind or "everyday", make_ledger))
     except Failure as failure:
         print(failure, file=sys.stderr)
         if told.shrink:
@@ -46,7 +47,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--operations", type=int, default=1_000_000)
     parser.add_argument("--episode", type=int)
-    parser.add_argument("--kind", choices=KINDS, default="everyday")
+    parser.add_argument("--kind", choices=KINDS)
     parser.add_argument("--shrink", action="store_true")
     parser.add_argument("--extension", type=Path)
     return parser.parse_args()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from random import Random
 from typing import Any
 
@@ -193,10 +194,10 @@ def run_episode(seed: int, index: int, kind_name: str, make_ledger: MakeSide = L
     return pair.tally
 
 
-def run(seed: int, operation_count: int, make_ledger: MakeSide = LedgerSide) -> Tally:
-    """Episodes of all kinds, by their shares, until so many operations are done. Raises Failure."""
+def run(seed: int, operation_count: int, make_ledger: MakeSide = LedgerSide, only: str | None = None) -> Tally:
+    """Episodes of all kinds, by their shares, or of one kind only, until so many operations are done. Raises Failure."""
     tally = Tally()
-    for index, kind_name in enumerate(kind_names()):
+    for index, kind_name in enumerate(kind_names() if only is None else repeat(only)):
         tally.add(run_episode(seed, index, kind_name, make_ledger))
         if tally.operation_count >= operation_count:
             break

@@ -1,11 +1,13 @@
 """Errors planted on purpose, which the lockstep must find: in the sources of the compiled ledger, and in the model's place.
 
-Each one is a text that stands exactly once in ext/ledger and is replaced by a wrong one in a copy, built without optimisation
-into a folder of its own. A text that is not found any more fails the test and says so: then plant the error anew.
+Each one is a block of lines that stands exactly once in ext/ledger. In a copy, which is built once and without optimisation, it stands beside a wrong
+block, and the environment chooses (USHER_PLANTED: the error's number, 0 for none). A block that is not found any more fails the test and says so: then
+plant the error anew. Each error names the kind of episode that meets it soonest: that all kinds together meet everything, the million says.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from Cython.Build import cythonize
@@ -28,17 +31,35 @@ from tests.model.records import Charge, Lease, Pool, Session
 
 ROOT = Path(__file__).resolve().parents[2]
 EXT = ROOT / "ext"
-OPERATION_COUNT_MAX = 200_000
+OPERATION_COUNT_MAX = 60_000
+OPERATION_COUNT_OF_NONE = 4_000
+CHOICE = "USHER_PLANTED"
+CHOOSER = f'''cdef extern from *:
+    """
+    #include <stdlib.h>
+    static int usher_planted(void)
+    {{
+        static int number = -1;
+        const char *text = getenv("{CHOICE}");
+        if (number < 0)
+            number = text ? atoi(text) : 0;
+        return number;
+    }}
+    """
+    int usher_planted() noexcept nogil
+
+'''
 
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """One replacement in one file of ext/ledger."""
+    """A block of one file of ext/ledger, and what stands in its place."""
 
     name: str
     file: str
     right: str
     wrong: str
+    kind: str = "everyday"
 
 
 PLANTED = (
@@ -54,18 +75,20 @@ PLANTED = (
         "    pool.used -= pool.weight\n",
         # What is left over is put right with the last charge, so that the error is a wrong number and not a crash.
         "    pool.used = 0 if pool.charge_count == 1 else pool.used - (0 if deficit_of(pool) else pool.weight)\n",
+        "keys",
     ),
     Planted(
         "a request_id that is forgotten",
         "memory.pxi",
-        "        if request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:\n",
-        "        if request.kind != REQUEST_OPENED and request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:\n",
+        "        if request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:\n            break\n",
+        "        if request.kind != REQUEST_OPENED and request.lookup[0] == lookup[0] and request.lookup[1] == lookup[1]:\n            break\n",
     ),
     Planted(
         "an expiry that is not journaled",
         "sessions.pxi",
-        "    emit(s, EVENT_SESSION_ENDED, reason, ",
-        "    if reason != END_EXPIRED: emit(s, EVENT_SESSION_ENDED, reason, ",
+        "    emit(s, EVENT_SESSION_ENDED, reason, session.fence, 0, -1, -1, 0, number, close_hash, FLAG_CLOSE if is_close_remembered else 0)\n",
+        "    if reason != END_EXPIRED:\n"
+        "        emit(s, EVENT_SESSION_ENDED, reason, session.fence, 0, -1, -1, 0, number, close_hash, FLAG_CLOSE if is_close_remembered else 0)\n",
     ),
     Planted(
         "request_ids that a restart forgets",
@@ -84,18 +107,23 @@ PLANTED = (
         "replay.pxi",
         "    drop_acknowledged(s, session_at(s, number), <uint32_t>e.detail)\n",
         "    pass\n",
+        "keys",
     ),
 )
 
 
-def _plant(error: Planted, sources: Path) -> None:
+def _plant(error: Planted, number: int, sources: Path) -> None:
+    """The wrong block beside the right one."""
     path = sources / "ledger" / error.file
     text = path.read_text(encoding="utf-8")
     found_count = text.count(error.right)
     assert found_count == 1, (
         f"the text of '{error.name}' stands {found_count} times in ext/ledger/{error.file}"
     )
-    path.write_text(text.replace(error.right, error.wrong), encoding="utf-8")
+    margin = error.right[: len(error.right) - len(error.right.lstrip())]
+    step = " " * 4
+    both = f"{margin}if usher_planted() == {number}:\n{indent(error.wrong, step)}{margin}else:\n{indent(error.right, step)}"
+    path.write_text(text.replace(error.right, both), encoding="utf-8")
 
 
 def _build(sources: Path, folder: Path) -> Path:
@@ -105,7 +133,7 @@ def _build(sources: Path, folder: Path) -> Path:
         "broker._ledger",
         [str(sources / "ledger" / "_ledger.pyx")],
         include_dirs=[*include, str(sources / "native")],
-        extra_compile_args=["-O0", "-w"],
+        extra_compile_args=["-O0", "-g0", "-w"],
     )
     compiled = cythonize(  # type: ignore[no-untyped-call]
         [extension], include_path=include, language_level=3, build_dir=str(folder / "c"), quiet=True
@@ -119,18 +147,42 @@ def _build(sources: Path, folder: Path) -> Path:
     return built
 
 
-@pytest.mark.parametrize("error", PLANTED, ids=lambda error: error.name)
-def test_an_error_planted_in_the_compiled_ledger_is_found(error: Planted, tmp_path: Path) -> None:
-    sources = tmp_path / "ext"
-    shutil.copytree(EXT, sources, ignore=shutil.ignore_patterns("*.c", "*.html"), dirs_exist_ok=True)
+@pytest.fixture(scope="module")
+def planted_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The extension with all errors in it, none of them chosen."""
+    folder = tmp_path_factory.mktemp("planted")
+    sources = folder / "ext"
+    shutil.copytree(EXT, sources, ignore=shutil.ignore_patterns("*.c", "*.html"))
     shutil.copytree(EXT / "native", sources / "native", dirs_exist_ok=True)
-    _plant(error, sources)
-    built = _build(sources, tmp_path)
-    command = ["-m", "tests.ledger", "--operations", str(OPERATION_COUNT_MAX), "--extension", str(built)]
-    run = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
-    print(run.stdout, run.stderr)
-    assert run.returncode == 1
-    assert "replay: python -m tests.ledger" in run.stderr
+    for number, error in enumerate(PLANTED, 1):
+        _plant(error, number, sources)
+    unit = sources / "ledger" / "_ledger.pyx"
+    text = unit.read_text(encoding="utf-8")
+    unit.write_text(text.replace('include "memory.pxi"', CHOOSER + 'include "memory.pxi"'), encoding="utf-8")
+    return _build(sources, folder)
+
+
+def _lockstep(extension: Path, number: int, kind: str, operation_count: int) -> subprocess.CompletedProcess[str]:
+    arguments = ["--operations", str(operation_count), "--kind", kind, "--extension", str(extension)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ledger", *arguments],
+        cwd=ROOT, env=os.environ | {CHOICE: str(number)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    print(done.stdout, done.stderr)
+    return done
+
+
+@pytest.mark.parametrize("number", range(1, len(PLANTED) + 1), ids=lambda number: PLANTED[number - 1].name)
+def test_an_error_planted_in_the_compiled_ledger_is_found(number: int, planted_ledger: Path) -> None:
+    done = _lockstep(planted_ledger, number, PLANTED[number - 1].kind, OPERATION_COUNT_MAX)
+    assert done.returncode == 1
+    assert "replay: python -m tests.ledger" in done.stderr
+
+
+@pytest.mark.parametrize("kind", sorted({error.kind for error in PLANTED}))
+def test_nothing_is_found_in_the_same_build_when_no_error_is_chosen(kind: str, planted_ledger: Path) -> None:
+    done = _lockstep(planted_ledger, 0, kind, OPERATION_COUNT_OF_NONE)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- the same errors with the model in the place of the ledger: quick, and every failure is shrunk -----------------
