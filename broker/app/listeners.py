@@ -242,6 +242,7 @@ def _http(
         is_draining=lambda: parts.drain.is_draining,
         data_plane=data_plane,
         durability=parts.durability.view,
+        history=parts.durability.history,
     )
     application = build_http(
         door=JsonDoor(verbs=parts.sessions, stats=parts.stats, hosts=_hosts(config), gate=parts.durability.gate),
