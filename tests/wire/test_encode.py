@@ -46,16 +46,16 @@ FAILURES = (
     Status.INVALID,
     Status.OVERLOADED,
     Status.EVENTS_FULL,
-    Status.DRAINING,
 )
 
 
 def can_fail_with(message: str) -> tuple[Status, ...]:
-    """A Renew takes nothing, so it can only fail for want of its session, or of room to record that this is over; only an Open is
-    refused by a draining broker."""
+    """A Renew takes nothing, so it can only fail for want of its session, or of room to record that this is over; what takes seats is refused by a
+    broker that cannot write them down, and only an Open by one that drains."""
     if message == "RenewRequest":
         return (Status.NOT_FOUND, Status.EVENTS_FULL)
-    return FAILURES if message == "OpenRequest" else FAILURES[:-1]
+    takers = {"OpenRequest": (Status.NOT_WRITABLE, Status.DRAINING), "AcquireRequest": (Status.NOT_WRITABLE,)}
+    return FAILURES + takers.get(message, ())
 
 
 class _Answering:
