@@ -201,8 +201,9 @@ class Compactor:
         self._duration_ns = duration_ns
         self._failure = ""
         log.info("snapshot up to position %d: %d bytes in %.1f s", self._position, self._size, duration_ns / 1e9)
-        self._store.write_state()
         self._history_lost_size += retire(self._store, self._needed_from())
+        # Last: the state outside may lie on a disk that is gone, and the log here must not grow for that.
+        self._store.write_state()
 
     def _failed(self, error: Exception) -> None:
         self._failed_count += 1

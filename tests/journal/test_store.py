@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import shutil
 import threading
 from pathlib import Path
 
@@ -365,6 +366,19 @@ def test_a_full_disk_fails_the_snapshot_and_not_the_broker(caplog: pytest.LogCap
     facts = life.compactor.facts()
     assert (facts.failed_count, facts.written_count, facts.failure) == (1, 1, "")
     assert facts.log_behind_size == life.store.committed - facts.position
+
+
+def test_a_state_outside_that_cannot_be_written_is_said_and_keeps_no_old_segment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    disk = SimulatedDisk(4)
+    life = Life(disk, state_file=tmp_path / "outside" / "usher.state")
+    shutil.rmtree(tmp_path / "outside")
+    for _ in range(3):
+        life.write(30_000)
+        assert not life.compactor.compact()
+    life.write(10)
+    assert "No such file" in caplog.text
+    assert len(snapshot_positions(disk)) == 2
+    assert 0 < segment_positions(disk)[0] <= snapshot_positions(disk)[1]
 
 
 def test_a_fault_of_ours_in_a_snapshot_is_said_and_kills_nobody(caplog: pytest.LogCaptureFixture) -> None:
