@@ -27,7 +27,19 @@ from loadtests.bench.client import Pace
 from loadtests.bench.ledger import measure_ledger
 from loadtests.bench.parts import Bench, Finding
 from loadtests.bench.processors import QUIET_SHARE, machine, places
-from loadtests.bench.questions import gil, h2load, idle, peers, sessions, strict, threads, tls
+from loadtests.bench.questions import (
+    busy_python,
+    commit,
+    gil,
+    h2load,
+    idle,
+    peers,
+    restart,
+    sessions,
+    strict,
+    threads,
+    tls,
+)
 from loadtests.bench.report import as_json, show_finding, write_json
 from loadtests.bench.servers import ServerFailed
 from loadtests.own_broker import ROOT
@@ -41,6 +53,10 @@ PARTS = {
     "idle": idle.measure,
     "sessions": sessions.measure,
     "strict": strict.measure,
+    "commit": commit.measure,
+    "gil-strict": busy_python.measure,
+    "sessions-strict": sessions.measure_strict,
+    "restart": restart.measure,
 }
 LEDGER = "ledger"
 NAMES = (*PARTS, LEDGER)
