@@ -79,6 +79,11 @@ class Holder:
 
     # --- what a round asks of it ------------------------------------------------------------------------
 
+    @property
+    def is_waiting(self) -> bool:
+        """There is a request whose answer did not come."""
+        return self._pending is not None
+
     def run(self, line: Line, steps_max: int) -> None:
         """Works until the broker is gone."""
         try:

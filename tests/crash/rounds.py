@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ import grpc
 
 from tests.crash.auditor import NS, Auditor, Login
 from tests.crash.clients import EXTRA, Gone, Holder, Line, open_request
+from tests.crash.faulty_disk import COMPILER, DiskFault
 from tests.crash.serve import PROGRAM
 from tests.support.broker_process import RunningBroker, StartingBroker, begin_broker, write_config
 from tests.support.waiting import until
@@ -55,12 +56,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A way for a broker to end. `place`: a crash point; its count is drawn up to `count_max`."""
+    """A way for a broker to end. `place`: a crash point, `fault`: of its disk; the count of either is drawn.
+    `status`: of the process that met it. `is_awaited`: something else ends it, which `Campaign.round` was given."""
 
     name: str
     place: str = ""
     count_max: int = 1
+    count_min: int = 1
     steps_max: int = STEPS_MAX
+    fault: DiskFault | None = None
+    status: int = -9
+    is_awaited: bool = False
+
+    @property
+    def comes_by_itself(self) -> bool:
+        """The process ends when it gets there, and is not killed by us."""
+        return bool(self.place or self.fault or self.is_awaited)
 
 
 ENDS = (
@@ -73,57 +84,66 @@ ENDS = (
     End("mid_recovery", "mid_recovery", 6),
     End("mid_start"),
     End("any_instant_again"),
-    End("stopped"),
+    *([End("power_cut", count_max=GROUPS_MAX, fault=DiskFault("sync", "power"))] if COMPILER else []),
+    End("stopped", status=0),
 )
-"""In this order, over and over. All but the last are kill -9."""
+"""In this order, over and over. All but the last are kill -9; a cut of power also undoes what was written and not synced."""
 GROUP_ENDS = frozenset(end.name for end in ENDS if end.count_max == GROUPS_MAX)
+
+
+NO_END = End("none")
 
 
 class Campaign:
     """Rounds on one data directory, and the auditor's books over all of them. `sync_delay_ms`: added to each sync of the log.
-    `answers_early`: the planted error, answers that do not wait for the log."""
+    `answers_early`: the planted error, answers that do not wait for the log. `journal`: laid over that section of the configuration."""
 
     def __init__(
-        self, directory: Path, *, seed: int, data_plane: str = "native", sync_delay_ms: int = 0, answers_early: bool = False
+        self,
+        directory: Path,
+        *,
+        seed: int,
+        data_plane: str = "native",
+        sync_delay_ms: int = 0,
+        answers_early: bool = False,
+        journal: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory = directory
         self.auditor = Auditor(CAPACITY, TTL_S * NS)
         self.ends: Counter[str] = Counter()
         self.longest_start_ns = 0
         self._choice = random.Random(seed)
-        self._holders = [Holder(f"h{number}", self.auditor, random.Random(f"{seed}/{number}")) for number in range(HOLDER_COUNT)]
+        self.holders = [Holder(f"h{number}", self.auditor, random.Random(f"{seed}/{number}")) for number in range(HOLDER_COUNT)]
         self._words = (str(sync_delay_ms), "early" if answers_early else "-")
-        self._settings = SETTINGS | {"clients": {"data_plane": data_plane}}
+        self._settings = SETTINGS | {"clients": {"data_plane": data_plane}, "journal": SETTINGS["journal"] | dict(journal or {})}
         self._killed_ns = 0
         self._round_count = 0
 
     # --- one round ------------------------------------------------------------------------------------
 
-    def round(self) -> None:
-        """One life of a broker, up to its end."""
-        end = ENDS[self._round_count % len(ENDS)]
-        self._round_count += 1
-        place = f"{end.place}:{self._choice.randint(1, end.count_max)}" if end.place else "-"
-        starting = self._start(place)
+    def round(self, end: End | None = None, beside: Callable[[RunningBroker], None] | None = None) -> None:
+        """One life of a broker, up to its end: the given one, or the next in turn. `beside` is called in a thread beside the load."""
+        if end is None:
+            end = ENDS[self._round_count % len(ENDS)]
+            self._round_count += 1
+        starting = self._start(end)
         try:
             if end.name == "mid_start":
                 self._end_amid_start(starting)
             elif self._await_serving(starting):
-                self._life(starting.serving(), end)
+                self._life(starting.serving(), end, beside)
                 self._end_of(starting, end)
             else:
                 self.ends[end.name] += 1
         finally:
-            self._bury(starting)
+            self._bury(starting, end.status)
         self.auditor.judge_holds(time.monotonic_ns())
         self.auditor.forget_before(self._killed_ns - 90 * NS)
 
     def silence(self) -> None:
         """Everybody falls silent on a broker that goes on; then every seat must be free, and can be given to somebody else."""
-        starting = self._start("-")
-        try:
-            broker = starting.serving()
-            for holder in self._holders:
+        with self.serving() as broker:
+            for holder in self.holders:
                 holder.fall_silent()
             broker.await_proven()
             until(lambda: not broker.sessions(), "nobody left after everybody fell silent", within_s=4 * (TTL_S + GRACE_S))
@@ -131,50 +151,59 @@ class Campaign:
             with line_to(broker, self.auditor) as line:
                 self._fill(line)
             self.auditor.judge_products(broker.products(), broker.sessions())
+
+    @contextmanager
+    def serving(self) -> Iterator[RunningBroker]:
+        """A broker as it is, killed behind the block."""
+        starting = self._start(NO_END)
+        try:
+            yield starting.serving()
         finally:
             self._bury(starting)
 
     # --- start and judgement -----------------------------------------------------------------------------
 
-    def _start(self, place: str) -> StartingBroker:
+    def _start(self, end: End) -> StartingBroker:
         config = write_config(self.directory, self._settings, KEYS)
+        count = self._choice.randint(end.count_min, end.count_max)
+        place = f"{end.place}:{count}" if end.place else "-"
+        surroundings = end.fault.surroundings(count, self._choice.getrandbits(31)) if end.fault else {}
         started_ns = time.monotonic_ns()
-        program = (*PROGRAM, place, *self._words)
-        starting = begin_broker(self.directory, config, program=program)
+        starting = begin_broker(self.directory, config, program=(*PROGRAM, place, *self._words), environment=surroundings)
         if self._killed_ns:
             self.auditor.restarted(self._killed_ns, started_ns)
         return starting
 
     def _await_serving(self, starting: StartingBroker) -> bool:
-        """Whether it came to serve; otherwise it has died by SIGKILL on the way, anything else is a fault."""
+        """Whether it came to serve; otherwise it has ended on the way, as it should or `_bury` says so."""
         begin_ns = time.monotonic_ns()
         if starting.await_news():
             self.longest_start_ns = max(self.longest_start_ns, time.monotonic_ns() - begin_ns)
             return True
-        if (status := starting.process.wait(END_S)) != -9:
-            self.auditor.fault("wrong", f"the broker did not start (status {status}), see {starting.log_path}")
+        starting.process.wait(END_S)
         return False
 
-    def _life(self, broker: RunningBroker, end: End) -> None:
+    def _life(self, broker: RunningBroker, end: End, beside: Callable[[RunningBroker], None] | None) -> None:
         try:
             with line_to(broker, self.auditor) as line:
                 self._judge(broker, line)
         except (Gone, grpc.RpcError, AssertionError):
-            if broker.process.wait(END_S) != -9:
+            if not end.comes_by_itself:
                 raise
+            broker.process.wait(END_S)
             return
-        self._load(broker, end)
+        self._load(broker, end, [] if beside is None else [threading.Thread(target=beside, args=(broker,), name="beside")])
 
     def _judge(self, broker: RunningBroker, line: Line) -> None:
         """All that the broker must know again, before anybody does anything new."""
-        for holder in self._holders:
+        for holder in self.holders:
             holder.settle(line)
-        for holder in self._holders:
+        for holder in self.holders:
             holder.renew_all(line)
         sessions = broker.sessions()
         self.auditor.judge_sessions(sessions, time.monotonic_ns())
         self.auditor.judge_products(broker.products(), sessions)
-        for holder in self._holders:
+        for holder in self.holders:
             holder.ask_about_ended(line, 1)
         broker.await_proven()
         self.auditor.count("rounds_judged")
@@ -192,16 +221,16 @@ class Campaign:
 
     # --- load and end -----------------------------------------------------------------------------------
 
-    def _load(self, broker: RunningBroker, end: End) -> None:
-        """Every holder at work, until the broker is gone."""
+    def _load(self, broker: RunningBroker, end: End, threads: list[threading.Thread]) -> None:
+        """Every holder at work beside these threads, until the broker is gone."""
         with lines_to(broker, self.auditor) as lines:
-            threads = [
+            threads += [
                 threading.Thread(target=holder.run, args=(line, end.steps_max), name=holder.name)
-                for holder, line in zip(self._holders, lines, strict=True)
+                for holder, line in zip(self.holders, lines, strict=True)
             ]
             for thread in threads:
                 thread.start()
-            if not end.place:
+            if not end.comes_by_itself:
                 threads[0].join(self._choice.uniform(0.02, LOAD_S_MAX))
                 broker.stop() if end.name == "stopped" else broker.kill()
             for thread in threads:
@@ -211,19 +240,23 @@ class Campaign:
         """The kill comes at any instant of a start, of which most is Python's own imports."""
         starting.await_news(self._choice.uniform(0.3, 1.3) * max(self.longest_start_ns, NS) / NS)
         starting.process.kill()
+        starting.process.wait(END_S)
         self.ends["mid_start"] += 1
 
     def _end_of(self, starting: StartingBroker, end: End) -> None:
         """Counts how it ended: a crash point that was not reached is a kill by us."""
+        if any(holder.is_waiting for holder in self.holders):
+            starting.process.wait(END_S)  # answers stay away a moment before the process is gone
         is_alive = starting.process.poll() is None
         self.ends["not_reached" if is_alive else end.name.removesuffix("_again")] += 1
 
-    def _bury(self, starting: StartingBroker) -> None:
-        if starting.process.poll() is None:
+    def _bury(self, starting: StartingBroker, status_due: int = -9) -> None:
+        is_ours = starting.process.poll() is None
+        if is_ours:
             starting.process.kill()
         status = starting.process.wait(END_S)
-        if status not in (0, -9):
-            self.auditor.fault("wrong", f"the broker ended with status {status}, see {starting.log_path}")
+        if not is_ours and status != status_due:
+            self.auditor.fault("wrong", f"the broker ended with status {status} instead of {status_due}, see {starting.log_path}")
         self._killed_ns = time.monotonic_ns()
 
 
