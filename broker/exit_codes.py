@@ -36,5 +36,7 @@ class ExitCode(IntEnum):
     JOURNAL_FAILED = 12
     """`usher serve`: the disk refused the log of the running broker, which therefore ended at once. Nothing acknowledged is lost;
     start it again when the disk is well."""
+    TROUBLE = 13
+    """`usher doctor`: something does not work; each finding says what to do."""
     INTERRUPTED = 130
     """Stopped from the keyboard before it was done."""

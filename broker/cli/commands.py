@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backup": ("broker.cli.backup:backup", "Copy a broker's data while it runs, and verify the copy."),
     "restore": ("broker.cli.backup:restore", "Put a backup back."),
     "hwkey": ("broker.cli.hwkey:hwkey", "Look at the security keys of this machine, without a broker."),
+    "doctor": ("broker.cli.doctor:doctor", "Say what is wrong with this machine, and what to do about it."),
     "vendor": ("broker.cli.vendor:vendor", "Issue licences (for vendors; works offline)."),
     "config": ("broker.cli.config:config", "Check a configuration, show the defaults."),
     "version": ("broker.cli.version:version", "Show the version."),
@@ -62,7 +63,7 @@ class LazyGroup(click.Group):
 
 EXIT_CODES = """Exit codes: 0 done, 1 a bug of ours, 2 wrong command line, 3 seats denied, 4 configuration or licence refused, 5 no broker
 answers, 6 the broker refused the call, 7 data directory, 8 address in use, 9 compiled parts or a library missing,
-10 session lost."""
+10 session lost, 13 trouble found."""
 
 
 @click.group(
