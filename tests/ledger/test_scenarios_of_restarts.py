@@ -27,15 +27,16 @@ class Lives:
         self._generation = 3
         self.log = b""
 
-    def restart(self, later_s: float = 10, **settings: int) -> Any:
-        """kill -9, and a new broker so much later; what `Ledger.resume` told, if it is the compiled one."""
+    def restart(self, later_s: float = 10, lost_from: int | None = None, **settings: int) -> Any:
+        """kill -9, and a new broker so much later; what `Ledger.resume` told, if it is the compiled one. Of that, what the first run wrote from
+        `lost_from` on may be lost."""
         scene = self.scene
         scene.now_s += later_s
         self._generation += 1
         if isinstance(scene.core, LedgerModel):
             scene.core.restart(scene.now_ns, WALL_NS, self._generation)
             return None
-        self.log += scene.core.read_events(0, RING_SIZE)[0]
+        self.log += scene.core.read_events(0, RING_SIZE)[0][:lost_from]
         arguments = {"start_ns": scene.now_ns, "stall_ns": 0} | self._settings | settings
         scene.core = type(scene.core)(broker_id=b"scenario", secret=b"sixteen bytes!!!", generation=self._generation, **arguments)
         scene.core.replay(self.log)
@@ -224,6 +225,37 @@ def test_counters_begin_anew(lives: Lives) -> None:
     counters = scene.core.counters()
     assert (counters.opened_total, counters.session_count, counters.request_count) == (0, 3, 3)
     assert (scene.look().charge_total, scene.look().in_use_peak) == (0, 3)
+
+
+def test_who_lost_an_acquire_hears_nothing_by_renewing_and_all_by_repeating_the_open(compiled: Lives) -> None:
+    scene, asked = compiled.scene, {"request_id": b"o" * 16}
+    scene.fill(5)
+    scene.prove(5, scene.pool("crm"), source=1)
+    first = scene.open("ann", **asked)
+    committed = scene.core.position
+    assert scene.acquire(first, "crm").leases[0].product == "crm"
+    compiled.restart(lost_from=committed)
+    assert (renewed := scene.renew(first, first.change_version)).status is Status.RENEWED
+    assert renewed.leases == ()
+    again = scene.open("ann", **asked)
+    assert (again.is_replayed, [lease.product for lease in again.leases]) == (True, ["platform"])
+
+
+def test_who_lost_the_end_of_a_lease_acknowledges_another_one_and_hears_it_by_repeating_the_open(compiled: Lives) -> None:
+    scene, asked = compiled.scene, {"request_id": b"o" * 16}
+    scene.fill(1)
+    scene.prove(1, scene.pool("crm"), source=1)
+    first = scene.open("ann", "platform", "crm", **asked)
+    committed = scene.core.position
+    scene.lose(grace_s=0)
+    heard = scene.renew(first, first.change_version)
+    assert [lease.product for lease in heard.leases] == ["platform"]
+    compiled.restart(lost_from=committed)
+    scene.prove(1)
+    scene.advance()
+    assert scene.renew(first, heard.change_version).leases == ()
+    again = scene.open("ann", "platform", "crm", **asked)
+    assert (again.is_replayed, [lease.product for lease in again.leases]) == (True, ["platform"])
 
 
 def test_while_learning_only_what_takes_a_new_charge_is_denied(stage: Stage) -> None:
