@@ -45,7 +45,7 @@ RENEWED = "usher_renewals_total"
 OPENED = "usher_sessions_opened_total"
 CLOSED = 'usher_sessions_ended_total{reason="closed"}'
 HISTORY_BEHIND = "usher_history_behind_bytes"
-SETTLE_S = 300.0
+SETTLE_S = 900.0
 SETTLE_PAUSE_S = 0.1
 
 
