@@ -10,7 +10,7 @@ from tests.crash.rounds import Campaign
 
 KINDS = ("lost", "duplicate", "over_capacity", "revived", "stranded", "wrong")
 FAULTS_SHOWN = 20
-LOG_LINES = 40
+LOG_LINES = 120
 
 
 @dataclass(slots=True)

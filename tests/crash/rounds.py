@@ -12,7 +12,10 @@ does with them is its own. Runs in the caller's thread, with a thread for each h
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -41,7 +44,9 @@ STEPS_MAX = 150
 STEPS_WAITING_FOR_SNAPSHOT = 600
 GROUPS_MAX = 50
 """Groups of the log before a crash point in one of them: so many are always written under load."""
+START_S = 120.0
 END_S = 30.0
+"""Beyond these a broker stands still, on the slowest machine."""
 KEYS = (
     {"name": "alpha", "seats": {"platform": 9, EXTRA: 4}},
     {"name": "bravo", "seats": {"platform": 5, EXTRA: 2}},
@@ -62,11 +67,11 @@ class End:
     name: str
     place: str = ""
     count_max: int = 1
-    count_min: int = 1
     steps_max: int = STEPS_MAX
     fault: DiskFault | None = None
     status: int = -9
     is_awaited: bool = False
+    count_min: int = 1
 
     @property
     def comes_by_itself(self) -> bool:
@@ -131,7 +136,7 @@ class Campaign:
             if end.name == "mid_start":
                 self._end_amid_start(starting)
             elif self._await_serving(starting):
-                self._life(starting.serving(), end, beside)
+                self._life(starting, end, beside)
                 self._end_of(starting, end)
             else:
                 self.ends[end.name] += 1
@@ -177,20 +182,21 @@ class Campaign:
     def _await_serving(self, starting: StartingBroker) -> bool:
         """Whether it came to serve; otherwise it has ended on the way, as it should or `_bury` says so."""
         begin_ns = time.monotonic_ns()
-        if starting.await_news():
+        if starting.await_news(START_S):
             self.longest_start_ns = max(self.longest_start_ns, time.monotonic_ns() - begin_ns)
             return True
-        starting.process.wait(END_S)
+        self._await_end(starting)
         return False
 
-    def _life(self, broker: RunningBroker, end: End, beside: Callable[[RunningBroker], None] | None) -> None:
+    def _life(self, starting: StartingBroker, end: End, beside: Callable[[RunningBroker], None] | None) -> None:
+        broker = starting.serving()
         try:
             with line_to(broker, self.auditor) as line:
                 self._judge(broker, line)
         except (Gone, grpc.RpcError, AssertionError):
             if not end.comes_by_itself:
                 raise
-            broker.process.wait(END_S)
+            self._await_end(starting)
             return
         self._load(broker, end, [] if beside is None else [threading.Thread(target=beside, args=(broker,), name="beside")])
 
@@ -246,9 +252,19 @@ class Campaign:
     def _end_of(self, starting: StartingBroker, end: End) -> None:
         """Counts how it ended: a crash point that was not reached is a kill by us."""
         if any(holder.is_waiting for holder in self.holders):
-            starting.process.wait(END_S)  # answers stay away a moment before the process is gone
+            self._await_end(starting)  # answers stay away a moment before the process is gone
         is_alive = starting.process.poll() is None
         self.ends["not_reached" if is_alive else end.name.removesuffix("_again")] += 1
+
+    def _await_end(self, starting: StartingBroker) -> None:
+        """Waits for a process that should end by itself. One that stands still says in its log where, by a fatal signal."""
+        try:
+            starting.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            fields = Path(f"/proc/{starting.process.pid}/stat").read_text().rpartition(")")[2].split()
+            ticks = int(fields[11]) + int(fields[12])
+            self.auditor.fault("wrong", f"the broker neither serves nor ends; it has used {ticks / os.sysconf('SC_CLK_TCK'):.1f} s of processor")
+            starting.process.send_signal(signal.SIGABRT)
 
     def _bury(self, starting: StartingBroker, status_due: int = -9) -> None:
         is_ours = starting.process.poll() is None
