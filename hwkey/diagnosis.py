@@ -162,7 +162,7 @@ class Machine:
             vendor_id=_number(place / "idVendor", 16) or 0,
             product_id=_number(place / "idProduct", 16) or 0,
             product=_text(place / "product"),
-            node=Path(f"/dev/bus/usb/{_number(place / 'busnum') or 0:03d}/{_number(place / 'devnum') or 0:03d}"),
+            node=usb_node(_number(place / "busnum") or 0, _number(place / "devnum") or 0),
             drivers=drivers,
             power_control=_text(place / "power/control"),
             autosuspend_delay_ms=_number(place / "power/autosuspend_delay_ms"),
@@ -180,6 +180,11 @@ class Machine:
         with contextlib.suppress(OSError):
             return bool(os.getxattr(self.root / path.relative_to("/"), _ACL))
         return False
+
+
+def usb_node(bus: int, address: int) -> Path:
+    """Where the kernel puts the node of a USB device."""
+    return Path(f"/dev/bus/usb/{bus:03d}/{address:03d}")
 
 
 def hub_names(usb_path: str) -> Iterator[str]:

@@ -14,7 +14,9 @@ device address than before, comes back under a higher generation, so an old port
 from __future__ import annotations
 
 import errno
+import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +24,8 @@ from hwkey.address import UsbAddress
 from hwkey.ccid_card import CcidCard, Waits
 from hwkey.ccid_descriptor import REFUSAL_SENTENCES
 from hwkey.changes import ChangeCounter
-from hwkey.errors import BackendMissing, Unplugged, UsbFailure, located
+from hwkey.diagnosis import Machine, usb_node
+from hwkey.errors import BackendMissing, Busy, Unplugged, UsbFailure, located
 from hwkey.security_key import KeyDescription, SecurityKey
 from hwkey.usb_transport import (
     CcidInterface,
@@ -122,8 +125,11 @@ class UsbKeyBus:
         changes: ChangeSource | None = None,
         is_emulated: bool = False,
         waits: Waits | None = None,
+        holders_of: Callable[[UsbAddress], tuple[str, ...]] = lambda _: (),
     ) -> None:
+        """`holders_of` names the other processes that have a device open: asked only when one is busy."""
         self._backend = backend
+        self._holders_of = holders_of
         self._name = name
         self._changes = changes or ChangeCounter()
         self._is_emulated = is_emulated
@@ -158,7 +164,10 @@ class UsbKeyBus:
         if attachment is None or attachment.port.address != port.address:
             raise Unplugged(where=port.usb_path)
         with located(port.usb_path):
-            card = self._open_card_awake(attachment.interface)
+            try:
+                card = self._open_card_awake(attachment.interface)
+            except Busy:
+                raise Busy(holders=self._holders_of(port.address)) from None
         return SecurityKey.open(card, KeyDescription(port.product, port.serial, port.usb_path, port.is_emulated))
 
     def wait_change(self, wait_s: float) -> bool:
@@ -248,4 +257,10 @@ class MissingUsbBus:
 
 def open_libusb_bus(*, waits: Waits | None = None) -> UsbKeyBus:
     """The USB of this machine; raises BackendMissing when libusb-1.0 is not installed."""
-    return UsbKeyBus(load_libusb_backend(), name="usb", waits=waits)
+    return UsbKeyBus(load_libusb_backend(), name="usb", waits=waits, holders_of=holders_here)
+
+
+def holders_here(address: UsbAddress) -> tuple[str, ...]:
+    """Who else on this machine has a device open, as far as this user may see: `pcscd (pid 123)`."""
+    found = Machine().holders(str(usb_node(address.bus, address.address)))
+    return tuple(str(one) for one in found.processes if one.pid != os.getpid())

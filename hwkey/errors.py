@@ -199,16 +199,18 @@ class HostError(HwkeyError):
 
 
 class Busy(HostError):
-    """Another process holds the interface (EBUSY): pcscd or scdaemon as a rule."""
+    """Another process holds the interface (EBUSY): pcscd or scdaemon as a rule. `holders` names those that could be seen."""
 
     code = "busy"
 
-    def __init__(self, *, where: str | None = None) -> None:
+    def __init__(self, *, where: str | None = None, holders: tuple[str, ...] = ()) -> None:
+        who = f"it is held by {', '.join(holders)}" if holders else "another process holds it"
         super().__init__(
-            "another process holds it; if that is pcscd: systemctl disable --now pcscd.socket pcscd.service, "
-            "or let pcscd ignore this reader",
+            f"{who}; if that is pcscd: systemctl disable --now pcscd.socket pcscd.service, "
+            "or let pcscd ignore this reader; `usher doctor` says more",
             where=where,
         )
+        self.holders = holders
 
 
 class NotPermitted(HostError):
@@ -217,7 +219,7 @@ class NotPermitted(HostError):
     code = "not_permitted"
 
     def __init__(self, *, where: str | None = None) -> None:
-        super().__init__("this user may not open it; install the udev rule for security keys", where=where)
+        super().__init__("this user may not open it; install the udev rules 70-usher.rules and 99-usher.rules (`usher doctor` says how)", where=where)
 
 
 class BackendMissing(HostError):

@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 import usb.core
 
-from hwkey import Busy, KeyClosed, Proof, SecurityKey, SigningAlgorithm, Unplugged, Waits, verify_signature
+from hwkey import (
+    Busy,
+    KeyClosed,
+    Proof,
+    SecurityKey,
+    SigningAlgorithm,
+    Unplugged,
+    UsbAddress,
+    Waits,
+    verify_signature,
+)
 from hwkey.discovery import UsbKeyBus
 from hwkey.emulated import PROFILES, EmulatedBackend, FaultLayer, TokenFleet, emulated_bus
 
@@ -96,6 +106,24 @@ def test_second_opening_of_a_key_is_busy_and_works_after_the_first_is_closed(
     prove(first)
     first.close()
     prove(open_only_key(other_bus))
+
+
+def test_busy_key_names_who_holds_it(fleet: TokenFleet, bus: UsbKeyBus, waits: Waits) -> None:
+    fleet.create("only")
+    first = open_only_key(bus)
+    asked = []
+
+    def holders_of(address: UsbAddress) -> tuple[str, ...]:
+        asked.append(address.usb_path)
+        return ("pcscd (pid 123)",)
+
+    other_bus = UsbKeyBus(EmulatedBackend(fleet), name="emulated", waits=waits, holders_of=holders_of)
+    with pytest.raises(Busy, match=r"it is held by pcscd \(pid 123\)") as caught:
+        open_only_key(other_bus)
+    assert (caught.value.where, caught.value.holders) == ("101-1.1", ("pcscd (pid 123)",))
+    first.close()
+    open_only_key(other_bus).close()
+    assert asked == ["101-1.1"], "whoever can be opened is not asked after"
 
 
 def test_pulled_key_is_unplugged_for_its_holder_and_its_old_port(
