@@ -1,6 +1,6 @@
 """`make bench`: Usher and its peers measured in one run, and the ledger by itself; tables, and build/bench.json.
 
-    python -m loadtests.bench                       all parts, some ten minutes on a quiet machine
+    python -m loadtests.bench                       all parts, some half an hour on a quiet machine
     python -m loadtests.bench --only peers          one part; may be repeated
     python -m loadtests.bench --short               to see that it runs: its figures say nothing
     python -m loadtests.bench --only gil --rounds 3 --seconds 2

@@ -115,3 +115,14 @@ def kill_and_wait(broker: Broker) -> None:
     """As the kernel's out-of-memory killer would."""
     broker.process.kill()
     broker.process.wait()
+
+
+def test_a_strict_broker_is_measured_beside_what_it_stands_on(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    answer = bench("--short", "--rounds", "1", "--only", "strict", "--only", "restart", "--output", str(path))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    contents = json.loads(path.read_text(encoding="utf-8"))
+    rows = {row["name"]: row for row in contents["results"]}
+    assert {"usher_open_close_strict", "usher_open_close_none_128"} <= rows.keys()
+    assert any("first granted Open" in bar["what"] and bar["median"] > 0 for bar in contents["bars"])
+    assert "security key present" in answer.stdout
