@@ -32,16 +32,19 @@ STYLES = {Severity.GOOD: "green", Severity.NOTICE: "", Severity.WARNING: "yellow
 @click.command()
 @click.option("--config", "config_path", type=FILE, envvar="USHER_CONFIG", show_envvar=True, help="The broker's configuration.")
 @data_dir_option
+@click.option("--emulate", "is_emulated", is_flag=True, help="As for `usher serve --emulate`.")
 @click.option("--user", "user_name", help="Who runs the broker; by default the owner of its data directory.")
 @click.option("--all", "is_all", is_flag=True, help="Show what is good, too.")
 @json_option
-def doctor(config_path: Path | None, data_dir: Path | None, user_name: str | None, is_all: bool, is_json: bool) -> int:
+def doctor(
+    config_path: Path | None, data_dir: Path | None, is_emulated: bool, user_name: str | None, is_all: bool, is_json: bool
+) -> int:
     """Look for what keeps a broker from working: keys, clock, ports, licences, disk, limits.
 
     Ends with 13 if there is trouble; warnings alone end with 0.
     """
     config = load_config(config_path) if config_path else Config()
-    config = checked(config.with_choices(data_dir=data_dir, is_emulated=False))
+    config = checked(config.with_choices(data_dir=data_dir, is_emulated=is_emulated))
     account = _account(user_name, config.data_dir)
     findings = examine(_patient(config, account))
     if is_json:

@@ -36,8 +36,8 @@ def issue(data_dir: Path, name: str, *more: object) -> None:
 def doctor(data_dir: Path) -> tuple[int, dict[str, dict[str, str]]]:
     """The exit status, and the findings about licences by file."""
     config = data_dir.parent / "usher.toml"
-    config.write_text("[emulation]\nenabled = true\n" + "".join(f'[{name}]\naddress = "127.0.0.1:0"\n' for name in ("clients", "admin", "http")))
-    done = usher("doctor", "--config", config, "--data-dir", data_dir, "--json")
+    config.write_text("".join(f'[{name}]\naddress = "127.0.0.1:0"\n' for name in ("clients", "admin", "http")))
+    done = usher("doctor", "--config", config, "--data-dir", data_dir, "--emulate", "--json")
     assert not done.err, done.err
     return done.code, {one["subject"].split(" ")[0]: one for one in done.json["findings"] if one["check"] == "licence"}
 
