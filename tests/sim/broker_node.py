@@ -14,7 +14,6 @@ from broker._journal import SimulatedDisk
 from broker.errors import DataDirectoryError
 from broker.journal.compaction import compact, retire
 from broker.model.answers import Answer
-from broker.model.journal import SnapshotDamaged
 from broker.model.words import Status
 from tests.sim.agenda import MS, Agenda, S
 from tests.sim.auditor import Auditor
@@ -59,6 +58,10 @@ class BrokerNode:
         self._workers: KeyWorkers | None = None
         self._held: deque[tuple[int, Call, Answer, int]] = deque()
         """Log position, what was asked, the answer, when it was decided."""
+        self._proofs: dict[str, int] = {}
+        """By key that has proven itself in this life: the position up to which the log must be committed for the next one to know, or 0: not known yet."""
+        self.forgotten: frozenset[str] = frozenset()
+        """Keys of whose first proof in its life the last broker wrote down too late."""
         self._is_commit_planned = False
         self._tick_ns = 0
         self._is_holding = course.durability == "strict" and parts.is_holding
@@ -96,7 +99,7 @@ class BrokerNode:
         if self._course.durability == "relaxed" and not life.was_clean and life.generation > 1 and self._parts.is_learning:
             life.ledger.set_learning(life.clock_ns(), life.clock_ns() + self._course.ttl_ns)
         self._workers = KeyWorkers(
-            life.engine, self._course, self._agenda, self._rack, life.clock_ns, lambda: self.unix_ns() // S, self.proved
+            life.engine, self._course, self._agenda, self._rack, life.clock_ns, lambda: self.unix_ns() // S, self._key_proved, lambda: self._followed(life)
         )
         self._plan_tick(life, 0)
         self._agenda.after(MARK_INTERVAL_NS, self._mark, life)
@@ -157,6 +160,9 @@ class BrokerNode:
 
     def _end(self) -> None:
         assert self.life is not None
+        committed = 0 if self.life.store is None else self.life.store.committed
+        self.forgotten = frozenset(name for name, position in self._proofs.items() if position == 0 or position > committed)
+        self._proofs.clear()
         self._past.append(self.life)
         self.life = None
         self.is_supervised = True
@@ -202,6 +208,17 @@ class BrokerNode:
         if self._workers is not None:
             self._workers.paused_until_ns = self.paused_until_ns
         self._auditor.doubted(self.paused_until_ns)
+
+    def _key_proved(self, thumbprint: str, asked_ns: int, is_present: bool) -> None:
+        self._proofs.setdefault(thumbprint, 0)
+        self.proved(thumbprint, asked_ns, is_present)
+
+    def _followed(self, life: Life) -> None:
+        """Whatever came of keys is written down as anything else; the app wakes the committer for it."""
+        for thumbprint, position in self._proofs.items():
+            if position == 0:
+                self._proofs[thumbprint] = self._position()
+        self._plan_commit(life)
 
     def enable_keys(self) -> None:
         """An admin ends all quarantines."""
@@ -299,10 +316,7 @@ class BrokerNode:
                 return
             life.store.write_state()
             retire(life.store, None)
-        except (OSError, SnapshotDamaged) as error:
-            # Without power nothing reads well.
-            if not isinstance(error, OSError) and not self._disk.is_off:
-                raise
+        except OSError as error:
             self._trail.say(self._agenda.now_ns, "broker", "could not write a snapshot", type(error).__name__)
         self._snapshot = None
         if self._disk.is_off:

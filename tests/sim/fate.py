@@ -57,7 +57,7 @@ class Fate:
         elif course.mood == "keys":
             # A key is carried away, and the broker is started anew again and again.
             self._strokes = ((3, self._kill), (2, self._stop), (1, self._lose_power))
-            agenda.at(int(chance.random() * 15 * S), self._carry_away)
+            agenda.at(int(chance.random() * 15 * S) // course.pace, self._carry_away)
         self._weights = [weight for weight, _ in self._strokes]
         node.proved = self.proved
         agenda.at(0, self._start_broker)
@@ -107,21 +107,21 @@ class Fate:
         if self._node.life is None and not self._node.start():
             if self._disk.is_off:
                 self._disk.crash()
-            self._agenda.after(300 * MS if self.is_over else int(self._chance.random() * 2 * S), self._start_broker)
+            self._agenda.after(300 * MS if self.is_over else int(self._chance.random() * 2 * S) // self._course.pace, self._start_broker)
 
     def watch(self) -> None:
         """After each step: a broker that has ended is started again, sooner or later."""
         if self._node.life is None and self._node.is_supervised:
             self._node.is_supervised = False
             self._doubt_unproven()
-            wait_ns = 300 * MS if self.is_over else int(self._chance.random() ** 3 * (3 if self._course.mood == "keys" else 12) * S)
+            wait_ns = 300 * MS if self.is_over else int(self._chance.random() ** 3 * (3 if self._course.mood == "keys" else 12) * S) // self._course.pace
             self._agenda.after(wait_ns, self._start_broker)
 
     def _doubt_unproven(self) -> None:
         """A start waits for a key only so long, and not at each start anew: one that was not asked in time may be held to be gone."""
         now_ns = self._agenda.now_ns
         for thumbprint in self._course.thumbprints:
-            if not self._auditor.has_proven(thumbprint):
+            if not self._auditor.has_proven(thumbprint) or thumbprint in self._node.forgotten:
                 self._auditor.touched(thumbprint, now_ns)
                 if self._rack.is_well(thumbprint):
                     self._well(thumbprint)
@@ -145,7 +145,7 @@ class Fate:
             self._node.stop()
 
     def _pause(self) -> None:
-        duration_ns = int(self._chance.random() * 6 * S)
+        duration_ns = int(self._chance.random() * 6 * S) // self._course.pace
         self._say("the broker is stopped for", duration_ns)
         self._node.pause(duration_ns)
 
@@ -161,17 +161,17 @@ class Fate:
         operation = self._chance.choice(("write", "sync", "sync_names", "rename", "allocate", "open"))
         self._say("the disk fails at", operation)
         self._disk.fail(operation, errno.EIO, after=self._chance.randrange(6), is_lasting=self._chance.random() < 0.3)
-        self._agenda.after(int(self._chance.random() * 3 * S), self._mend_disk)
+        self._agenda.after(int(self._chance.random() * 3 * S) // self._course.pace, self._mend_disk)
 
     def _fill_disk(self) -> None:
         self._say("the disk is full")
         self._disk.size_max = 0
-        self._agenda.after(int(self._chance.random() * 6 * S), self._mend_disk)
+        self._agenda.after(int(self._chance.random() * 6 * S) // self._course.pace, self._mend_disk)
 
     def _slow_disk(self) -> None:
         self._say("the disk is slow")
         self._node.is_slow = True
-        self._agenda.after(int(self._chance.random() * 5 * S), self._mend_disk)
+        self._agenda.after(int(self._chance.random() * 5 * S) // self._course.pace, self._mend_disk)
 
     def _mend_disk(self) -> None:
         self._say("the disk is well")
@@ -188,7 +188,7 @@ class Fate:
         holders = {number for number in range(self._course.holder_count) if self._chance.random() < 0.5}
         self._say("cut off:", *sorted(holders))
         self._network.cut |= holders
-        self._agenda.after(int(self._chance.random() * 8 * S), self._network.cut.clear)
+        self._agenda.after(int(self._chance.random() * 8 * S) // self._course.pace, self._network.cut.clear)
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Fate:
         token = self._chance.choice(self._rack.clones)
         self._begin_trouble(token, "cloned")
         self._rack.plug(token)
-        self._agenda.after(int(self._chance.random() * 20 * S), self._end_trouble, token)
+        self._agenda.after(int(self._chance.random() * 20 * S) // self._course.pace, self._end_trouble, token)
 
     def _begin_trouble(self, token: Token, trouble: str) -> None:
         self._say(token.thumbprint, "is", trouble)

@@ -59,7 +59,7 @@ class Holder:
         self._chance = chance
         self._trail = trail
         self._send = send
-        self._wish_ns = int(chance.random() * 3 * S)
+        self._wish_ns = int(chance.random() * 3 * S) // course.pace
         self._plan()
 
     # --- time ---------------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class Holder:
         now_ns = self._agenda.now_ns
         request_id = b"" if verb is Verb.RENEW else self._chance.randbytes(16)
         call = Call(self._call_count, self.number, verb, self.person, request_id, products, self.session_id, self.fence, self._version)
-        call.give_up_ns = now_ns + CALL_NS_MAX
+        call.give_up_ns = now_ns + CALL_NS_MAX // self._course.pace
         self._attempt(call)
         return call
 
@@ -150,7 +150,7 @@ class Holder:
             is_content = self.call is None and (self.wanted is not Wanted.IN or (self.products and self.fence == 0))
             self._wish_ns = _NEVER if is_content else self._agenda.now_ns + 1 * S
             return
-        self._wish_ns = self._agenda.now_ns + int(self._chance.expovariate(0.7) * S)
+        self._wish_ns = self._agenda.now_ns + int(self._chance.expovariate(0.7) * S) // self._course.pace
         draw = self._chance.random()
         if draw < 0.05:
             self._trail.say(self._agenda.now_ns, "holder", self.number, "is killed")

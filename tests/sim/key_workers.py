@@ -7,6 +7,7 @@ intervals. Whatever comes back after its broker's end is thrown away.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from broker.keyring.core import WorkKind
 from broker.keyring.engine import KeyringEngine
@@ -19,7 +20,6 @@ from tests.sim.course import Course
 from tests.sim.rack import Manner, Rack
 
 BUS = "usb"
-SCAN_INTERVAL_NS = 800 * MS
 STARTING_NS_MAX = 3 * S
 _SILENT = Fault(FaultKind.UNANSWERED, "not_answering", "no answer")
 _FALSE = Fault(FaultKind.WRONG, "proof_rejected", "not its signature")
@@ -38,16 +38,17 @@ def keyring_settings(course: Course) -> KeyringSettings:
         grace_ns=course.grace_ns,
         grace_refill_ns=course.grace_refill_ns,
         starting_ns_max=STARTING_NS_MAX,
-        spent_ahead_ns=1 * S,
-        awaited_ahead_ns=200 * MS,
-        scan_interval_ns=SCAN_INTERVAL_NS,
+        spent_ahead_ns=1 * S // course.pace,
+        awaited_ahead_ns=200 * MS // course.pace,
+        scan_interval_ns=course.scan_interval_ns,
         attachment_count_max=16,
         source_count_max=64,
     )
 
 
+@lru_cache(maxsize=1)
 def _folder(course: Course) -> FolderContent:
-    """The folder of licences, as it reads."""
+    """The folder of licences, as it reads; the same at each start."""
     return FolderContent(
         tuple(
             (f"{one.licence_id}.jwt", Examination(one, Authorship(one.vendor, one.licence_id, one.digest)))
@@ -58,7 +59,7 @@ def _folder(course: Course) -> FolderContent:
 
 class KeyWorkers:
     """One life's. `clock_ns` is the broker's monotonic clock, `unix_s` its wall clock; `proved` is told of each good answer to a challenge:
-    the thumbprint, the world's instant of the challenge, and whether the key counts by it."""
+    the thumbprint, the world's instant of the challenge, and whether the key counts by it; `followed` when what follows of anything is in the ledger."""
 
     def __init__(
         self,
@@ -69,13 +70,16 @@ class KeyWorkers:
         clock_ns: Callable[[], int],
         unix_s: Callable[[], int],
         proved: Callable[[str, int, bool], None],
+        followed: Callable[[], None],
     ) -> None:
         self._engine = engine
+        self._scan_interval_ns = course.scan_interval_ns
         self._agenda = agenda
         self._rack = rack
         self._clock_ns = clock_ns
         self._unix_s = unix_s
         self._proved = proved
+        self._followed = followed
         self._attachments: dict[int, Attachment] = {}
         self._planned: dict[int, int] = {}
         """By number of an attachment that is at rest: when it will be looked at."""
@@ -96,6 +100,7 @@ class KeyWorkers:
         self._engine.core.woken.clear()
         for number in list(self._attachments):
             self._look(number)
+        self._followed()
 
     def enable_all(self) -> None:
         """An admin enables the keys that were quarantined."""
@@ -118,7 +123,7 @@ class KeyWorkers:
         for attachment in self._engine.core.scanned(BUS, self._rack.ports(), self._clock_ns()):
             self._attachments[attachment.number] = attachment
         self.follow()
-        self._agenda.after(SCAN_INTERVAL_NS, self._scan)
+        self._agenda.after(self._scan_interval_ns, self._scan)
 
     # --- one attachment -----------------------------------------------------------------------------------------------
 

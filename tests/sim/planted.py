@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from broker.keyring.memory import Memory
 from broker.model.words import EndReason, EventKind, StateKind
+from tests.sim.course import Scale
 from tests.sim.life import Parts
 
 _HEAD = struct.Struct("<IHBBQ")
@@ -28,6 +29,8 @@ class Planted:
 
     name: str
     parts: Callable[[], Parts]
+    scale: Scale | None = None
+    """Of the courses that find it soonest; None: whatever the seeds say."""
 
 
 @dataclass(slots=True)
@@ -124,6 +127,6 @@ PLANTED = (
     Planted("answers leave before they are committed", lambda: Parts(is_holding=False)),
     Planted("expiry is not journaled", lambda: Parts(make_filter=lambda: _Filter(_without_expiry))),
     Planted("request_ids are forgotten on restart", lambda: Parts(make_filter=lambda: _Filter(_without_request_ids))),
-    Planted("grace is refilled by a restart", lambda: Parts(memory=_Refilling)),
-    Planted("a relaxed broker does not learn", lambda: Parts(is_learning=False)),
+    Planted("grace is refilled by a restart", lambda: Parts(memory=_Refilling), Scale.LONG),
+    Planted("a relaxed broker does not learn", lambda: Parts(is_learning=False), Scale.LONG),
 )

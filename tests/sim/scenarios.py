@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.sim.course import Scale
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -15,10 +17,11 @@ class Scenario:
 
     name: str
     seed: int
+    scale: Scale = Scale.LONG
 
 
 SCENARIOS: tuple[Scenario, ...] = (
-    Scenario("a key is carried away, and the broker is started anew until its grace is long over", 22),
+    Scenario("a key is carried away, and the broker is started anew until its grace is long over", 143),
     Scenario("a relaxed broker forgets an Acquire within a session that it recovers", 1001165),
     Scenario("a relaxed broker loses power, and holders of sessions that it forgot still use their seats", 63),
 )

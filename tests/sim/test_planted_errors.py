@@ -25,7 +25,7 @@ def _first_failure(error: Planted) -> Failure | None:
     """Of so many seeds; a Failure says which."""
     for seed in range(SEEDS_MAX):
         try:
-            World(course_of(seed), error.parts()).run()
+            World(course_of(seed, error.scale), error.parts()).run()
         except Failure as failure:
             return failure
     return None
@@ -37,4 +37,4 @@ def test_a_planted_error_is_found(error: Planted) -> None:
     assert failure is not None, f"{SEEDS_MAX} seeds, and it was not found"
     print(failure.accusation)
     assert failure.accusation.startswith(("Accusation", "ReplayRefused"))
-    assert f"--start {failure.seed} " in str(failure)
+    assert f"--start {failure.seed} --seeds 1" in str(failure)

@@ -16,11 +16,11 @@ from broker._journal import SimulatedDisk
 from broker.errors import BrokerError
 from broker.model.answers import Answer
 from broker.model.words import Status
-from tests.sim.agenda import Agenda, S
+from tests.sim.agenda import Agenda
 from tests.sim.auditor import Accusation, Auditor
 from tests.sim.broker_node import BrokerNode
 from tests.sim.calls import Call, Person
-from tests.sim.course import Course, course_of
+from tests.sim.course import Course, Scale, course_of, scale_of
 from tests.sim.fate import Fate
 from tests.sim.holder import Holder, Wanted
 from tests.sim.life import Parts
@@ -36,20 +36,20 @@ PROPER = Parts()
 class Failure(AssertionError):
     """A seed whose course broke a promise: which, how to run it again, and its last steps."""
 
-    def __init__(self, seed: int, trail: Trail, accusation: str) -> None:
+    def __init__(self, course: Course, trail: Trail, accusation: str) -> None:
         lines = "\n".join(trail.lines())
-        super().__init__(f"{lines}\nseed {seed}, step {trail.step_count}: {accusation}\nreplay: python -m tests.sim --start {seed} --seeds 1")
-        self.seed = seed
+        super().__init__(f"{lines}\nseed {course.seed}, step {trail.step_count}: {accusation}\nreplay: {replay_of(course)}")
+        self.seed = course.seed
         self.accusation = accusation
 
 
 class World:
     """All of one seed. `run` once."""
 
-    def __init__(self, course: Course, parts: Parts = PROPER) -> None:
+    def __init__(self, course: Course, parts: Parts = PROPER, *, is_digested: bool = True) -> None:
         self.course = course
         self.agenda = Agenda()
-        self.trail = Trail()
+        self.trail = Trail(is_digested=is_digested)
         chance = Random(course.seed ^ 0x5EED)
         self.chance = chance
         self.disk = SimulatedDisk(course.seed, writes_short=chance.random() < 0.3)
@@ -91,7 +91,7 @@ class World:
             self._empty()
             self._fill()
         except (Accusation, BrokerError, ValueError, RuntimeError) as error:
-            raise Failure(self.course.seed, self.trail, f"{type(error).__name__}: {error}") from error
+            raise Failure(self.course, self.trail, f"{type(error).__name__}: {error}") from error
         return self.trail.digest
 
     def _pass(self, duration_ns: int) -> None:
@@ -113,7 +113,7 @@ class World:
         for holder in self.holders:
             holder.want(Wanted.IN)
         course = self.course
-        self._pass(6 * S + (course.ttl_ns if course.durability == "relaxed" else 0))
+        self._pass(course.calm_ns + (course.ttl_ns if course.durability == "relaxed" else 0))
         for holder in self.holders:
             if holder.call is not None and holder.call.give_up_ns < self.agenda.now_ns:
                 raise Accusation(f"holder {holder.number} asked {holder.call.verb.name} and is not answered")
@@ -126,7 +126,7 @@ class World:
         for holder in self.holders:
             holder.want(Wanted.OUT if self.chance.random() < 0.5 else Wanted.SILENT)
         lingers_ns = max(one.terms.pool.linger_ns + one.terms.pool.min_hold_ns for one in course.licences)
-        self._pass(course.ttl_ns + course.renew_grace_ns + lingers_ns + 3 * S)
+        self._pass(course.ttl_ns + course.renew_grace_ns + lingers_ns + course.settling_ns)
 
     def _fill(self) -> None:
         """Each seat of each pool is asked for by somebody new, and one more."""
@@ -138,9 +138,9 @@ class World:
             for comer in comers[:-1]:
                 comer.want(Wanted.IN, ((product, False),))
             comers[-1].want(Wanted.OUT)
-            self._pass(S)
+            self._pass(self.course.coming_ns)
             comers[-1].want(Wanted.IN, ((product, False),))
-            self._pass(S)
+            self._pass(self.course.coming_ns)
             granted = sum(comer.last_status is Status.GRANTED for comer in comers)
             if granted != count or comers[-1].last_status is not Status.DENIED:
                 raise Accusation(f"{granted} of {count} seats of {product} can be had: {[one.last_status.name for one in comers]}")
@@ -150,6 +150,12 @@ def _nothing() -> None:
     """Time alone."""
 
 
-def run_seed(seed: int, parts: Parts = PROPER) -> int:
-    """One course; its digest."""
-    return World(course_of(seed), parts).run()
+def replay_of(course: Course) -> str:
+    """The command that runs it again."""
+    scale = "" if course.scale is scale_of(course.seed) else f" --scale {course.scale.value}"
+    return f"python -m tests.sim --start {course.seed} --seeds 1{scale}"
+
+
+def run_seed(seed: int, scale: Scale | None = None) -> int:
+    """One course, of the seed's own scale or of another one; its digest."""
+    return World(course_of(seed, scale)).run()
