@@ -1,14 +1,25 @@
 """The broker as a running process: what is started in which order, what ends it, and how.
 
-    main thread       data directory · parts · asyncio loop: gRPC listeners, HTTP listener, event pump
+    main thread       data directory · core · asyncio loop: gRPC listeners, HTTP listener, event pump
     usher-clients-*   the native data plane; the first keeps the ledger's clock
     usher-ticker      the ledger's clock, with data_plane = "grpcio" only
     keyring-*         one a bus, one a key          grpc's own threads
 
-Order of the start: data directory (generation synced) → ports bound → foundation (log replayed, begun) → committer → keyring → clock → listeners
-→ running.json. Signals go through
-the loop; threads start with all signals blocked. SIGTERM and SIGINT stop, SIGHUP reloads. No fork. The end is the table in `_steps`; a
-successor (takeover.py) ends the broker by the same table, and gets the data directory's lock behind it.
+The start, in order; nothing is granted before its line, and no line waits for one below it:
+
+    what is tried without the directory     certificates, trust files, modules, memory
+    data directory                          lock; generation grown and synced
+    ports                                   all of them bound: a taken one is said before minutes of replay
+    foundation                              snapshot and log replayed, the run resumed, the log begun
+    core                                    committer (the run's beginning is on the disk) → keyring, keys tried all at once → clock
+    data plane                              serves; a pool gives what is proven of it         ◄── first grant
+    the keys have been tried, or a second   loading modules would take the interpreter from the proofs
+    control plane                           its modules are imported; snapshots, history, verbs, admin port, HTTP port
+    running.json, door, READY
+
+With data_plane = "grpcio" the client port is served with the control plane; after a take-over the data plane waits for the keys, too.
+Signals go through the loop; threads start with all signals blocked. SIGTERM and SIGINT stop, SIGHUP reloads. No fork. The end is the table in `_steps`;
+a successor (takeover.py) ends the broker by the same table, and gets the data directory's lock behind it.
 """
 
 from __future__ import annotations
@@ -24,18 +35,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import broker
 from broker.app import durability
 from broker.app.ballast import Ballast
 from broker.app.config import Config
+from broker.app.core import Core, build_core
 from broker.app.data_directory import DataDirectory, opened
 from broker.app.emulation import EmulatedFleet
 from broker.app.foundation import Foundation, founded
-from broker.app.listeners import Listeners, bind_sockets, open_listeners
 from broker.app.logs import facts
-from broker.app.native_clients import require_data_plane
-from broker.app.parts import Parts, build_parts
+from broker.app.native_clients import NativeClients, open_native_clients, require_data_plane
 from broker.app.preflight import try_without_directory
 from broker.app.process_rules import (
     DESCRIPTORS_BESIDE,
@@ -46,12 +57,17 @@ from broker.app.process_rules import (
 from broker.app.reload_signal import ReloadSignal
 from broker.app.service_manager import ServiceManager
 from broker.app.shutdown import Step, at_once, in_thread, shut_down
+from broker.app.socket_activation import bind_sockets
 from broker.app.takeover import Inheritance, inherit
 from broker.app.takeover_door import TakeoverDoor
 from broker.errors import InternalFault
 from broker.exit_codes import ExitCode
 from broker.journal.state import generation_seen
 from hwkey import Waits
+
+if TYPE_CHECKING:
+    from broker.app.listeners import Listeners
+    from broker.app.parts import Parts
 
 log = logging.getLogger("broker.app")
 
@@ -61,6 +77,8 @@ ADMIN_DRAIN_S = 0.5
 STEP_S = 5.0
 KEYS_TRIED_S = 5.0
 """How long client apps wait at the sockets of a predecessor for the keys to be tried, rather than be told to come again."""
+QUIET_S = 1.0
+"""How long the keys are left alone with the interpreter before the control plane is loaded: a slow one is not waited for."""
 KEYRING_STOP_S = STEP_S + Waits().command_wait_ms / 1000
 """A key that does not answer is waited for as long as one command to it may take: its USB transfer cannot be cut short."""
 
@@ -170,21 +188,15 @@ async def _serve(
     with signals_blocked():
         # First, so that a signal that comes meanwhile stops the broker in order as soon as it serves.
         stop.on_signals()
-        parts = build_parts(config, directory, fleet, foundation, functools.partial(stop.fail, "the clock thread"))
-        listeners = open_listeners(config, directory, parts, stop.fail, around.sockets)
-        if around.are_ports_kept:
-            listeners.keep_ports()
-        give_way = functools.partial(_give_way, listeners, stop)
-        door = TakeoverDoor(directory.path, listeners.sockets, give_way, parts.durability.committed, _refusal(manager))
-        tasks = _tasks(parts, stop)
+        life = _begun_life(config, around, fleet, foundation, stop)
+    door = TakeoverDoor(
+        directory.path, around.sockets, functools.partial(_give_way, life, stop), life.core.durability.committed, _refusal(manager)
+    )
     try:
-        with signals_blocked():
-            _begin(config, parts, listeners)
-        reload_signal = ReloadSignal(functools.partial(_reload, parts, manager))
+        await _grant(config, life, is_takeover=around.is_takeover)
+        listeners = await _show(config, around, life, stop)
+        reload_signal = ReloadSignal(functools.partial(_reload, life.core, manager))
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_signal.request)
-        if around.is_takeover:
-            await asyncio.to_thread(parts.keyring.await_started, KEYS_TRIED_S)
-        await listeners.start(functools.partial(stop.ended, "the HTTP listener"))
         endpoints = Endpoints(os.getpid(), broker.__version__, directory.generation, *listeners.addresses)
         directory.write_run_file(asdict(endpoints))
         door.open()
@@ -197,13 +209,93 @@ async def _serve(
         manager.say_stopping(cause)
         log.info("stopping", extra=facts(cause=cause))
     finally:
-        failed = await shut_down(_steps(config, directory, parts, listeners, tasks, door))
+        failed = await shut_down(_steps(config, directory, life, door))
     return failed, stop.failure, door
 
 
-def _give_way(listeners: Listeners, stop: StopRequest, cause: str) -> None:
+@dataclass(slots=True)
+class Life:
+    """What of a broker has been built so far. `native` is None with data_plane = "grpcio"; `parts` and `listeners` come with the control plane."""
+
+    core: Core
+    native: NativeClients | None
+    parts: Parts | None = None
+    listeners: Listeners | None = None
+    tasks: tuple[asyncio.Task[None], ...] = ()
+
+    def say_failed(self) -> None:
+        """The log has failed, and the process is about to end. From any thread, waits for nothing."""
+        if self.native is not None:
+            self.native.say_failed()
+        if self.listeners is not None:
+            self.listeners.say_failed()
+
+    def keep_ports(self) -> None:
+        """Somebody else has the listening sockets, too: connections to come wait there from the moment that these listeners stop."""
+        if self.native is not None:
+            self.native.keep_port()
+
+
+def _begun_life(
+    config: Config, around: Surroundings, fleet: EmulatedFleet | None, foundation: Foundation, stop: StopRequest
+) -> Life:
+    """Core and data plane, built and not started."""
+    core = build_core(config, around.directory, fleet, foundation, functools.partial(stop.fail, "the clock thread"))
+    life = Life(core, _native(config, core, stop, around.sockets["clients"]) if config.clients.is_native else None)
+    if around.are_ports_kept:
+        life.keep_ports()
+    return life
+
+
+def _native(config: Config, core: Core, stop: StopRequest, listening: socket.socket) -> NativeClients:
+    kept = core.durability
+    native = open_native_clients(
+        config, core.ledger, core.certificates.native, stop.fail, listening, journal=kept.port, is_holding=kept.is_holding
+    )
+    core.waker.lead_to(native.wake)
+    return native
+
+
+async def _grant(config: Config, life: Life, *, is_takeover: bool) -> None:
+    """Starts all that a seat needs."""
+    core = life.core
+    with signals_blocked():
+        core.durability.start(life.say_failed)
+        _begin_keyring(config, core)
+        if core.ticker is not None:
+            core.ticker.start()
+    if is_takeover:
+        await _keys_tried(core, KEYS_TRIED_S)
+    if life.native is not None:
+        with signals_blocked():
+            await life.native.start()
+        await _keys_tried(core, QUIET_S)
+
+
+async def _keys_tried(core: Core, wait_s: float) -> None:
+    """Returns when every key that was found has been proven or has failed, or after so long."""
+    with signals_blocked():  # the thread begins here
+        tried = asyncio.get_running_loop().run_in_executor(None, core.keyring.await_started, wait_s)
+    await tried
+
+
+async def _show(config: Config, around: Surroundings, life: Life, stop: StopRequest) -> Listeners:
+    """Imports, builds and starts all that people and programs look at, and the client port on grpcio."""
+    from broker.app.listeners import open_listeners
+    from broker.app.parts import build_parts
+
+    with signals_blocked():
+        life.core.durability.follow()
+        life.parts = build_parts(config, around.directory, life.core)
+        life.listeners = open_listeners(config, around.directory, life.parts, life.native, around.sockets)
+        life.tasks = _tasks(life.parts, stop)
+    await life.listeners.start(functools.partial(stop.ended, "the HTTP listener"))
+    return life.listeners
+
+
+def _give_way(life: Life, stop: StopRequest, cause: str) -> None:
     """Ends for a successor, which has the sockets by now."""
-    listeners.keep_ports()
+    life.keep_ports()
     stop.ask(cause)
 
 
@@ -212,10 +304,10 @@ def _refusal(manager: ServiceManager) -> str:
     return "it is a service of systemd: `systemctl restart usher`" if manager.is_there else ""
 
 
-def _reload(parts: Parts, manager: ServiceManager) -> Sequence[str]:
+def _reload(core: Core, manager: ServiceManager) -> Sequence[str]:
     manager.say_reloading()
     try:
-        return parts.reloader.reload()
+        return core.reloader.reload()
     finally:
         manager.say_ready(SERVING)
 
@@ -225,9 +317,9 @@ def _tasks(parts: Parts, stop: StopRequest) -> tuple[asyncio.Task[None], ...]:
 
     def wall_ns() -> int:
         # Never behind what licences were judged by: the mark that is journaled must not go back.
-        return max(time.time_ns(), parts.keyring.wall_unix_s() * 10**9)
+        return max(time.time_ns(), parts.core.keyring.wall_unix_s() * 10**9)
 
-    works = {"the event pump": parts.pump.run(), "the chores of durability": parts.durability.run_chores(wall_ns)}
+    works = {"the event pump": parts.pump.run(), "the chores of durability": parts.core.durability.run_chores(wall_ns)}
     tasks = []
     for name, work in works.items():
         task = asyncio.create_task(work, name=name)
@@ -236,17 +328,9 @@ def _tasks(parts: Parts, stop: StopRequest) -> tuple[asyncio.Task[None], ...]:
     return tuple(tasks)
 
 
-def _begin(config: Config, parts: Parts, listeners: Listeners) -> None:
-    """Starts what has threads of its own, the listeners' excepted."""
-    parts.durability.start(listeners.say_failed)
-    _begin_keyring(config, parts)
-    if parts.ticker is not None:
-        parts.ticker.start()
-
-
-def _begin_keyring(config: Config, parts: Parts) -> None:
-    reading = parts.keyring.start()
-    parts.reloader.begin(reading)
+def _begin_keyring(config: Config, core: Core) -> None:
+    reading = core.keyring.start()
+    core.reloader.begin(reading)
     counts = {"accepted": len(reading.accepted), "refused": len(reading.refused)}
     log.info("licences read", extra=facts(folder=str(config.licence_folder), **counts))
     if not any(path.exists() for path in config.trust_files) and not config.emulation.enabled:
@@ -254,46 +338,42 @@ def _begin_keyring(config: Config, parts: Parts) -> None:
         log.warning("no trust file: no vendor is believed and there will be no seats", extra=facts(files=files))
 
 
-def _steps(
-    config: Config,
-    directory: DataDirectory,
-    parts: Parts,
-    listeners: Listeners,
-    tasks: tuple[asyncio.Task[None], ...],
-    door: TakeoverDoor,
-) -> tuple[Step, ...]:
-    """The shutdown, in order."""
+def _steps(config: Config, directory: DataDirectory, life: Life, door: TakeoverDoor) -> tuple[Step, ...]:
+    """The shutdown, in order. What was not built is not ended."""
     drain_s = config.broker.drain_s
-    # Not before a successor: it has every session that is granted now.
-    no_new_sessions = Step("no new sessions", at_once(functools.partial(parts.drain.set, True)), STEP_S)
-
-    async def end_events() -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        while parts.pump.pump():
-            pass  # bounded: nobody makes events any more
-        log.info("last counts", extra=facts(**_last_counts(parts)))
-
-    return (
+    core, listeners = life.core, life.listeners
+    clients = listeners.clients if listeners is not None else life.native
+    steps = (
         Step("door", door.close, STEP_S),
-        Step("health", listeners.say_stopping, STEP_S),
+        Step("health", listeners.say_stopping, STEP_S) if listeners else None,
         Step("run file", at_once(directory.remove_run_file), STEP_S),
-        *(() if door.has_successor else (no_new_sessions,)),
-        Step("client listener", functools.partial(listeners.clients.stop, drain_s), drain_s + STEP_S),
-        Step("HTTP listener", listeners.http.stop, drain_s + STEP_S),
-        Step("keyring", in_thread(parts.keyring.stop), KEYRING_STOP_S),
-        *((Step("clock thread", in_thread(parts.ticker.stop), STEP_S),) if parts.ticker is not None else ()),
-        Step("last events", end_events, STEP_S),
-        Step("admin listener", functools.partial(listeners.admin.stop, ADMIN_DRAIN_S), STEP_S),
-        Step("gate", at_once(parts.durability.close_gate), STEP_S),
-        Step("journal", in_thread(parts.durability.stop), durability.STOP_S),
+        # Not before a successor: it has every session that is granted now.
+        None if door.has_successor else Step("no new sessions", at_once(functools.partial(core.drain.set, True)), STEP_S),
+        Step("client listener", functools.partial(clients.stop, drain_s), drain_s + STEP_S) if clients else None,
+        Step("HTTP listener", listeners.http.stop, drain_s + STEP_S) if listeners else None,
+        Step("keyring", in_thread(core.keyring.stop), KEYRING_STOP_S),
+        Step("clock thread", in_thread(core.ticker.stop), STEP_S) if core.ticker else None,
+        Step("last events", functools.partial(_end_events, life), STEP_S),
+        Step("admin listener", functools.partial(listeners.admin.stop, ADMIN_DRAIN_S), STEP_S) if listeners else None,
+        Step("gate", at_once(core.durability.close_gate), STEP_S),
+        Step("journal", in_thread(core.durability.stop), durability.STOP_S),
     )
+    return tuple(step for step in steps if step is not None)
 
 
-def _last_counts(parts: Parts) -> dict[str, int]:
+async def _end_events(life: Life) -> None:
+    for task in life.tasks:
+        task.cancel()
+    if life.tasks:
+        await asyncio.wait(life.tasks)
+    while life.parts is not None and life.parts.pump.pump():
+        pass  # bounded: nobody makes events any more
+    log.info("last counts", extra=facts(**_last_counts(life.core)))
+
+
+def _last_counts(core: Core) -> dict[str, int]:
     """What this life of the broker has done, for the log: nobody can scrape it any more."""
-    now = parts.ledger.counters()
+    now = core.ledger.counters()
     return {
         "opened": now.opened_total,
         "renewed": now.renewed_total,

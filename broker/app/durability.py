@@ -1,6 +1,7 @@
 """Durability while the broker runs: committer, snapshots, history, the minute's mark, the disk that fills up; what answers wait for; the view of it all.
 
-    start   watch over the log's failure → committer → the run's beginning on the disk → compactor → history     (signals blocked in each)
+    start   watch over the log's failure → committer → the run's beginning on the disk                           (signals blocked in each)
+    follow  gate → compactor → history: what nobody who opens a session waits for, behind the first grants, and imported then
     chores  every few seconds, in the event loop: wall mark (each minute) · ballast given back · renew-only said again (each minute)
     stop    compactor → end of the run journaled → committer drained and joined → history → watch
 
@@ -17,6 +18,7 @@ import os
 import select
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from broker.app.config import Config
 from broker.app.data_directory import DataDirectory
@@ -24,14 +26,15 @@ from broker.app.foundation import LEARNING_NOTE, Foundation, Kept, build_ledger,
 from broker.app.journal_watch import JournalWatch
 from broker.app.logs import facts
 from broker.app.ring_reading import RingReading
-from broker.history.retention import Retention
-from broker.history.writer import HistoryCounters, HistoryWriter
-from broker.journal.compaction import Compactor
 from broker.journal.store import JournalStore
 from broker.model.durability import DurabilityView, SnapshotView
 from broker.model.events import EventsFull
-from broker.verbs.commits import OPEN_GATE, AtOnce, CommitWaiters, Gate
-from broker.verbs.events import EventSource
+
+if TYPE_CHECKING:
+    from broker.history.writer import HistoryCounters, HistoryWriter
+    from broker.journal.compaction import Compactor
+    from broker.verbs.commits import CommitWaiters, Gate
+    from broker.verbs.events import EventSource
 
 log = logging.getLogger("broker.app")
 
@@ -62,8 +65,13 @@ class Durability:
 
     @property
     def gate(self) -> Gate:
-        """What the control plane's answers wait at."""
-        return self._running.gate if self._running else OPEN_GATE
+        """What the control plane's answers wait at. After `follow`."""
+        from broker.verbs.commits import OPEN_GATE
+
+        if self._running is None:
+            return OPEN_GATE
+        assert self._running.gate is not None, "follow comes first"
+        return self._running.gate
 
     @property
     def events(self) -> EventSource:
@@ -94,6 +102,11 @@ class Durability:
         """Commits from now on. `on_failure` is called from a thread of its own right before the process ends."""
         if self._running is not None:
             self._running.start(on_failure)
+
+    def follow(self) -> None:
+        """Serves those who read the log: calls of the control plane that wait for it, snapshots, history. After `start`."""
+        if self._running is not None:
+            self._running.follow()
 
     async def run_chores(self, wall_ns: WallClock) -> None:
         """Every few seconds, until cancelled."""
@@ -156,19 +169,17 @@ class _Running:
 
     def __init__(self, config: Config, directory: DataDirectory, foundation: Foundation, kept: Kept) -> None:
         self.store = kept.store
+        self._config = config
+        self._directory = directory
         self._ledger = ledger = foundation.ledger
         self._learns_until_ns = foundation.learns_until_ns
         self._is_unsure = LEARNING_NOTE in ledger.notes()
         self._ballast = kept.ballast
-        journal = self.store.journal
-        is_strict = config.journal.is_strict
-        self.waiters = CommitWaiters(journal) if is_strict else None
-        self.gate = Gate(ledger, self.waiters or AtOnce(journal.wake))
-        self.events = RingReading(ledger, self._committed_position if is_strict else None)
-        self.history = _history(config, directory, self.store) if config.journal.history_days else None
-        self._compactor = Compactor(
-            self.store, partial(build_ledger, config, directory, is_lossy=True), needed_from=self._needed_from
-        )
+        self.events = RingReading(ledger, self._committed_position if config.journal.is_strict else None)
+        self.waiters: CommitWaiters | None = None
+        self.gate: Gate | None = None
+        self.history: HistoryWriter | None = None
+        self._compactor: Compactor | None = None
         self._watch: JournalWatch | None = None
 
     def start(self, on_failure: Callable[[], None]) -> None:
@@ -176,11 +187,29 @@ class _Running:
         self._watch.start()
         self.store.start()
         self._await_begun()
-        if self.waiters is not None:
-            self.waiters.start()
+
+    def follow(self) -> None:
+        self._open_gate()
+        self.history = _history(self._config, self._directory, self.store) if self._config.journal.history_days else None
+        self._compactor = self._made_compactor()
         self._compactor.start()
         if self.history is not None:
             self.history.start()
+
+    def _open_gate(self) -> None:
+        from broker.verbs.commits import AtOnce, CommitWaiters, Gate
+
+        journal = self.store.journal
+        if self._config.journal.is_strict:
+            self.waiters = CommitWaiters(journal)
+            self.waiters.start()
+        self.gate = Gate(self._ledger, self.waiters or AtOnce(journal.wake))
+
+    def _made_compactor(self) -> Compactor:
+        from broker.journal.compaction import Compactor
+
+        shadow = partial(build_ledger, self._config, self._directory, is_lossy=True)
+        return Compactor(self.store, shadow, needed_from=self._needed_from)
 
     def _await_begun(self) -> None:
         """Until the log says that a run has begun. Else the next start would take the run before for the last one; a relaxed broker, whose
@@ -213,7 +242,8 @@ class _Running:
     def stop(self) -> None:
         if self._watch is None:
             return
-        self._compactor.stop(COMPACTOR_S)
+        if self._compactor is not None:
+            self._compactor.stop(COMPACTOR_S)
         self.end_learning()
         try:
             self._ledger.end_run(clock_ns())
@@ -226,6 +256,8 @@ class _Running:
         self._watch.stop()
 
     def snapshot(self) -> SnapshotView:
+        if self._compactor is None:
+            return SnapshotView()
         now = self._compactor.facts()
         return SnapshotView(
             unix_ns=now.unix_s * 10**9,
@@ -246,6 +278,9 @@ class _Running:
 
 
 def _history(config: Config, directory: DataDirectory, store: JournalStore) -> HistoryWriter:
+    from broker.history.retention import Retention
+    from broker.history.writer import HistoryWriter
+
     return HistoryWriter(
         config.journal_folder,
         directory.path / "history" / "history.db",

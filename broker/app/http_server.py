@@ -1,6 +1,6 @@
 """The HTTP listener: uvicorn in the broker's own event loop, on a socket of our own, with no say over signals.
 
-The socket is bound here, so that a port in use is found before anything is served, SO_REUSEPORT stays off, and port 0 is possible.
+The socket is bound before (socket_activation.py), so that a port in use is found before anything is served.
 """
 
 from __future__ import annotations
@@ -14,29 +14,13 @@ from typing import Any
 
 import uvicorn
 
-from broker.app.address import Address
 from broker.app.config import TlsSettings
-from broker.errors import AddressInUse
 
 BACKLOG = 1024
 CONNECTIONS_MAX = 1024
 START_S = 10.0
 KEEP_ALIVE_S = 15
 HEADERS_SIZE_MAX = 16 * 1024
-
-
-def bound_socket(address: Address, option: str) -> socket.socket:
-    """A bound socket that does not listen yet. AddressInUse if it cannot be had."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        # A port whose last owner has just gone is free, though its connections linger in TIME_WAIT.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address.host, address.port))
-    except OSError as error:
-        listener.close()
-        raise AddressInUse(str(address), option, error.strerror or str(error)) from error
-    return listener
 
 
 class HttpServer:

@@ -1,7 +1,7 @@
 """The three listeners of a broker: client port, admin port, HTTP port; bound first, served later, stopped by the shutdown's table.
 
-All three are bound before any of them serves, so that a port in use is found before a client gets in. Admin and HTTP share the
-event loop; the client port is the native data plane's, with threads of its own, or grpcio's in the same loop.
+All three are bound before any of them serves (socket_activation.py), so that a port in use is found before a client gets in. Admin and HTTP share the
+event loop; the client port is the native data plane's, with threads of its own, which serves already when the others are opened; or grpcio's in the same loop.
 Listening sockets are our own, so that they can be given to us and handed over (takeover.py); before grpcio, which
 binds for itself, stands a relay. Only the client port on grpcio is bound by it, unless systemd gives its socket.
 """
@@ -17,10 +17,9 @@ from typing import Protocol
 from broker.app.config import ClientsSection, Config
 from broker.app.data_directory import DataDirectory
 from broker.app.http_server import HttpServer
-from broker.app.native_clients import NativeClients, OnFailure, open_native_clients
+from broker.app.native_clients import NativeClients
 from broker.app.parts import Parts
 from broker.app.relay import Relay, fresh_name
-from broker.app.socket_activation import GivenSockets
 from broker.errors import AddressInUse
 from broker.model.listener import ListenerCounters
 from broker.service.admin_server import build_admin_server
@@ -83,8 +82,6 @@ class Listeners:
     admin: ClientServer
     http: HttpServer
     addresses: tuple[str, str, str]
-    sockets: Mapping[str, socket.socket]
-    """By section: what a successor can be given. Not that of a client port which grpcio has bound."""
     is_moving: Callable[[], bool]
     """Whether the data plane has moved since it was last asked: its first loop does ten times a second, at least."""
     standing: Standing = field(default_factory=Standing)
@@ -94,18 +91,12 @@ class Listeners:
         await self.admin.start()
         await self.http.start()
         self.http.on_end(on_http_end)
-        await self.clients.start()
+        if not isinstance(self.clients, NativeClients):
+            await self.clients.start()
 
     def say_failed(self) -> None:
         """The log has failed, and the process is about to end. From any thread, waits for nothing."""
         self.standing.is_failed = True
-        if isinstance(self.clients, NativeClients):
-            self.clients.say_failed()
-
-    def keep_ports(self) -> None:
-        """Somebody else has the listening sockets, too: connections to come wait there from the moment that these listeners stop."""
-        if isinstance(self.clients, NativeClients):
-            self.clients.keep_port()
 
     async def say_stopping(self) -> None:
         """Tells balancers and health checks to look elsewhere; calls are still served."""
@@ -114,24 +105,16 @@ class Listeners:
         await self.admin.set_serving(False)
 
 
-def bind_sockets(config: Config, given: GivenSockets) -> Mapping[str, socket.socket]:
-    """The listening sockets by section, bound or given, before anything is built on them. AddressInUse, or ConfigError."""
-    sockets = {"admin": given.take("admin", config.admin.address), "http": given.take("http", config.http.address)}
-    if config.clients.is_native or given.has("clients", config.clients.address):
-        sockets["clients"] = given.take("clients", config.clients.address)
-    given.close()
-    return sockets
-
-
 def open_listeners(
     config: Config,
     directory: DataDirectory,
     parts: Parts,
-    on_failure: OnFailure,
+    native: NativeClients | None,
     sockets: Mapping[str, socket.socket],
 ) -> Listeners:
-    """All three on their sockets. AddressInUse, or ConfigError. Call it in the event loop; `on_failure` hears of a native thread that ended."""
-    clients, clients_port, counters = _clients(config, parts, on_failure, sockets.get("clients"))
+    """All three on their sockets. AddressInUse, or ConfigError. Call it in the event loop; `native` is the data plane, unless it is grpcio's."""
+    counters = None if native is None else native.counters
+    clients, clients_port = (native, native.port) if native is not None else _clients(config, parts, sockets.get("clients"))
     admin, admin_port = _admin(config, directory, parts, sockets["admin"])
     standing = Standing()
     http = _http(config, parts, standing, counters, sockets["http"])
@@ -140,42 +123,26 @@ def open_listeners(
         str(config.admin.address.with_port(admin_port)),
         str(config.http.address.with_port(http.port)),
     )
-    return Listeners(clients, admin, http, addresses, sockets, _movement(counters), standing)
+    return Listeners(clients, admin, http, addresses, _movement(counters), standing)
 
 
-def _clients(
-    config: Config, parts: Parts, on_failure: OnFailure, listening: socket.socket | None
-) -> tuple[ClientServer, int, Callable[[], ListenerCounters] | None]:
-    """The client port, its number, and what counts for it, if that is not `parts.stats`."""
-    if config.clients.is_native:
-        assert listening is not None
-        kept = parts.durability
-        native = open_native_clients(
-            config,
-            parts.ledger,
-            parts.certificates.native,
-            on_failure,
-            listening,
-            journal=kept.port,
-            is_holding=kept.is_holding,
-        )
-        parts.waker.lead_to(native.wake)
-        return native, native.port, native.counters
+def _clients(config: Config, parts: Parts, listening: socket.socket | None) -> tuple[ClientServer, int]:
+    """The client port on grpcio, and its number."""
 
     def build(address: str) -> tuple[GrpcServer, int]:
         return build_client_server(
             verbs=parts.sessions,
             stats=parts.stats,
-            tls=parts.certificates.of("clients"),
+            tls=parts.core.certificates.of("clients"),
             address=address,
             connections_max=config.clients.connections_max,
             streams_max=config.clients.streams_max,
-            gate=parts.durability.gate,
+            gate=parts.core.durability.gate,
         )
 
     if listening is not None:
-        return *_relayed(listening, build), None
-    return *_bound("clients.address", config.clients, build), None
+        return _relayed(listening, build)
+    return _bound("clients.address", config.clients, build)
 
 
 def _admin(
@@ -187,9 +154,9 @@ def _admin(
             verbs=parts.admin,
             stats=parts.stats,
             token=directory.admin_token,
-            tls=parts.certificates.of("admin"),
+            tls=parts.core.certificates.of("admin"),
             address=address,
-            gate=parts.durability.gate,
+            gate=parts.core.durability.gate,
         ),
     )
 
@@ -233,19 +200,19 @@ def _http(
     listener: socket.socket,
 ) -> HttpServer:
     collector = UsherCollector(
-        ledger=parts.ledger,
-        keyring=parts.keyring,
+        ledger=parts.core.ledger,
+        keyring=parts.core.keyring,
         stats=parts.stats,
         broker=parts.broker_facts,
         bounds=LedgerBounds(**asdict(config.bounds)),
-        is_emulating=parts.is_emulating,
-        is_draining=lambda: parts.drain.is_draining,
+        is_emulating=parts.core.fleet is not None,
+        is_draining=lambda: parts.core.drain.is_draining,
         data_plane=data_plane,
-        durability=parts.durability.view,
-        history=parts.durability.history,
+        durability=parts.core.durability.view,
+        history=parts.core.durability.history,
     )
     application = build_http(
-        door=JsonDoor(verbs=parts.sessions, stats=parts.stats, hosts=_hosts(config), gate=parts.durability.gate),
+        door=JsonDoor(verbs=parts.sessions, stats=parts.stats, hosts=_hosts(config), gate=parts.core.durability.gate),
         health=lambda: _health(parts, standing),
         metrics=metrics_endpoint(build_registry(collector)),
     )
@@ -264,13 +231,13 @@ def _health(parts: Parts, standing: Standing) -> Health:
         return Health(False, "failed", "the disk refused the log")
     if standing.is_stopping:
         return Health(False, "stopping", "the broker is stopping")
-    if parts.drain.is_draining:
+    if parts.core.drain.is_draining:
         return Health(False, "draining", "an admin lets no new session in")
-    durability = parts.durability.view()
+    durability = parts.core.durability.view()
     if not durability.is_writable:
         return Health(True, "renew_only", "the log cannot be written: sessions go on, nobody new gets in")
     if durability.is_learning:
         return Health(True, "learning", "after an unclean end no new charges for one ttl")
-    if parts.keyring.is_starting:
+    if parts.core.keyring.is_starting:
         return Health(True, "starting", "security keys are being proven")
     return Health(True, "serving", "")

@@ -1,4 +1,6 @@
-"""Listening sockets that somebody else has bound: systemd (socket activation), or the broker that is taken over.
+"""Listening sockets: bound by us, or given by who has bound them: systemd (socket activation), or the broker that is taken over.
+
+Our own have SO_REUSEPORT off, so that two brokers never share a port in silence; port 0 is possible.
 
 systemd passes them as descriptors from 3 on and says so in LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds(3)). One socket
 unit has one name for all its sockets, so each is found by its name ("clients", "admin", "http": three units) or else
@@ -13,12 +15,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 
 from broker.app.address import Address
-from broker.app.http_server import bound_socket
-from broker.errors import ConfigError, ConfigFault
+from broker.app.config import Config
+from broker.errors import AddressInUse, ConfigError, ConfigFault
 
 FIRST_DESCRIPTOR = 3
 DESCRIPTORS_MAX = 16
@@ -102,6 +104,29 @@ def sockets_of_systemd(environment: MutableMapping[str, str] = os.environ) -> Gi
     return GivenSockets([_given(name, one) for name, one in zip(named, descriptors, strict=True)], SYSTEMD)
 
 
+def bind_sockets(config: Config, given: GivenSockets) -> Mapping[str, socket.socket]:
+    """The listening sockets by section, bound or given, before anything is built on them. AddressInUse, or ConfigError."""
+    sockets = {"admin": given.take("admin", config.admin.address), "http": given.take("http", config.http.address)}
+    if config.clients.is_native or given.has("clients", config.clients.address):
+        sockets["clients"] = given.take("clients", config.clients.address)
+    given.close()
+    return sockets
+
+
+def bound_socket(address: Address, option: str) -> socket.socket:
+    """A bound socket that does not listen yet. AddressInUse if it cannot be had."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A port whose last owner has just gone is free, though its connections linger in TIME_WAIT.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        raise AddressInUse(str(address), option, error.strerror or str(error)) from error
+    return listener
+
+
 def literal(address: Address) -> Address:
     """localhost as the address that every machine has for it: a socket wants one family."""
     return Address("127.0.0.1", address.port) if address.host == "localhost" else address
@@ -142,3 +167,5 @@ def _elsewhere(option: str, address: Address, found: GivenSocket) -> ConfigError
 
 def _fault(reason: str) -> ConfigFault:
     return ConfigFault("usher.socket", "", reason, "see deploy/systemd, and ListenStream= there")
+
+

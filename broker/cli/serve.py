@@ -18,8 +18,6 @@ from broker.app.config_file import checked, load_config
 from broker.app.data_directory import default_data_dir
 from broker.app.logs import set_up_logs
 from broker.cli.options import FILE, data_dir_option, json_option
-from broker.cli.output import print_json_line
-from broker.cli.try_this import try_this
 from broker.errors import CompiledPartsMissing
 from broker.exit_codes import ExitCode
 
@@ -72,6 +70,10 @@ def serve(
     from broker.app.broker import Endpoints, run_broker
 
     def announce(endpoints: Endpoints) -> None:
+        # Late: neither tables nor pages may keep the first client waiting.
+        from broker.cli.output import print_json_line
+        from broker.cli.try_this import try_this
+
         if is_json:
             print_json_line(dataclasses.asdict(endpoints))
         elif config.emulation.enabled:

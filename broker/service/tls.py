@@ -3,6 +3,8 @@
 The identity of a client is taken from its verified certificate, the first that there is of: SPIFFE id, URI, DNS name (each
 from the subject alternative names), common name; of several of one kind the first in the certificate. Without mutual TLS
 there is no identity: it is empty.
+
+grpc is imported where a listener is made: the start of a broker needs the material long before (broker/app/broker.py).
 """
 
 from __future__ import annotations
@@ -10,11 +12,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import grpc
-
-from broker.verbs.errors import VerbError
+if TYPE_CHECKING:
+    import grpc
 
 _IDENTITY_PROPERTIES = ("peer_spiffe_id", "peer_uri", "peer_dns", "x509_common_name")
 
@@ -45,6 +46,8 @@ class TlsMaterial:
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """What gRPC listens with."""
+        import grpc
+
         pair = (self.private_key, self.certificate_chain)
         return grpc.ssl_server_credentials(
             [pair], root_certificates=self.client_ca, require_client_auth=self.is_mutual
@@ -77,6 +80,8 @@ class RenewableTls:
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """What gRPC listens with; it asks at each connection whether there is something new."""
+        import grpc
+
         first = _configuration(self._material)
         return grpc.dynamic_ssl_server_credentials(
             first,
@@ -91,6 +96,8 @@ class RenewableTls:
 
 
 def _configuration(material: TlsMaterial) -> grpc.ServerCertificateConfiguration:
+    import grpc
+
     pair = (material.private_key, material.certificate_chain)
     return grpc.ssl_server_certificate_configuration([pair], root_certificates=material.client_ca)
 
@@ -101,6 +108,8 @@ def identity_of(auth_context: Mapping[str, Iterable[bytes]]) -> str:
         for value in auth_context.get(name, ()):
             if value:
                 return value.decode("utf-8", "backslashreplace")
+    from broker.verbs.errors import VerbError
+
     raise VerbError(
         "UNAUTHENTICATED",
         "IDENTITY_REQUIRED",

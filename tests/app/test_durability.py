@@ -40,6 +40,7 @@ def live(path: Path, **entries: Any) -> None:
     """A life that ends in order."""
     with ground(path, **entries) as (kept, _):
         kept.start(lambda: None)
+        kept.follow()
         kept.close_gate()
         kept.stop()
 
@@ -47,9 +48,11 @@ def live(path: Path, **entries: Any) -> None:
 def die(kept: Durability, found: Foundation) -> None:
     """Starts and is gone: as far as its log is concerned."""
     kept.start(lambda: None)
+    kept.follow()
     kept.close_gate()
     running = kept._running
     assert running is not None
+    assert running._compactor is not None
     running._compactor.stop()
     running.store.stop()
     if running.history is not None:

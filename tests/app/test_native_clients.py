@@ -18,8 +18,8 @@ import pytest
 from broker.app import native_clients
 from broker.app.address import Address
 from broker.app.config import ClientsSection, Config
-from broker.app.http_server import bound_socket
 from broker.app.native_clients import NativeClients, require_data_plane
+from broker.app.socket_activation import bound_socket
 from broker.errors import ConfigError
 from broker.model.listener import ListenerCounters
 

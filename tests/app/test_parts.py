@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.app import foundation, parts
+from broker.app import core, foundation
 from broker.app.config import Config, JournalSection
 from broker.app.data_directory import opened
 from broker.errors import ConfigError
@@ -30,12 +30,12 @@ def test_without_libusb_there_are_no_real_keys_and_the_keyring_says_what_to_inst
     def missing() -> None:
         raise BackendMissing
 
-    monkeypatch.setattr(parts, "open_libusb_bus", missing)
+    monkeypatch.setattr(core, "open_libusb_bus", missing)
     config = dataclasses.replace(
         Config(), broker=dataclasses.replace(Config().broker, data_dir=tmp_path), journal=JournalSection(durability="none")
     )
     with opened(tmp_path) as directory, foundation.founded(config, directory) as ground:
-        keyring = parts.build_parts(config, directory, None, ground, lambda _: None).keyring
+        keyring = core.build_core(config, directory, None, ground, lambda _: None).keyring
     keyring.start()
     try:
         assert keyring.await_started(10)
