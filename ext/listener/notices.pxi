@@ -294,6 +294,12 @@ cdef void told_graced(Told* told, Watched* watched, const Standing* standing, co
             remove_pool(watched.graced, lease.pool)
 
 
+cdef inline uint64_t block_position(Loop* loop, const StreamTable* table) noexcept nogil:
+    """What the news of the block just read wait for: nothing, since no more was asked for than is committed. But where a reading begins behind events
+    that were overwritten, it may go as much further as they were long."""
+    return table.cursor.position if must_wait(loop, table.cursor.position) else 0
+
+
 cdef void change_tell(Loop* loop, StreamTable* table, const Change* change) noexcept nogil:
     """To each stream that watches the session. The next record is another stream's, so it stands even if this stream ends."""
     cdef uint32_t number = watched_first(table, change.fence)
@@ -306,7 +312,7 @@ cdef void change_tell(Loop* loop, StreamTable* table, const Change* change) noex
         following = watched_next(table, number)
         table.watched[number].change = 0
         if change.end_reason != END_NONE:
-            tell_end(loop, table, &table.watched[number], change.end_reason, 0)
+            tell_end(loop, table, &table.watched[number], change.end_reason, block_position(loop, table))
         else:
             change_tell_leases(loop, table, number, change, &standing)
         number = following
@@ -321,13 +327,13 @@ cdef void change_tell_leases(Loop* loop, StreamTable* table, uint32_t number, co
     while ended:
         ended = told_ended(loop, table, &told, ended)
         if ended:
-            tell_leases(loop, table, watched, &told, 0)
+            tell_leases(loop, table, watched, &told, block_position(loop, table))
             told.count = 0
             if watched.fence != change.fence:
                 return              # its reader was too slow: the stream has ended
     if standing.is_live:
         told_graced(&told, watched, standing, table.scan.dirty)
-    tell_leases(loop, table, watched, &told, standing.position if standing.is_live else 0)
+    tell_leases(loop, table, watched, &told, standing.position if standing.is_live else block_position(loop, table))
 
 
 # --- key grace, by cursor ---------------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from broker._listener import Listener
 from broker.model.events import decode_events
 from broker.model.journal import JournalStep
 from broker.model.words import EventKind
-from broker.v1 import sessions_pb2, types_pb2
+from broker.v1 import sessions_pb2, sessions_pb2_grpc, types_pb2
 from tests.listener.harness import (
     BROKER_ID,
     MS,
@@ -134,6 +134,36 @@ def test_an_end_is_told_on_the_stream_when_the_log_has_it(stepped: Served) -> No
         stepped.commit_all()
         assert stream.notice().session_ended.end_reason == types_pb2.END_REASON_REVOKED
         assert lost.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_who_was_overtaken_by_the_ring_is_told_no_end_before_it_is_committed() -> None:
+    with serving(is_holding=True, event_ring_size=LIMITS["EVENT_RING_MIN"]) as served, ThreadPoolExecutor(1) as reader:
+        (session_id,) = open_many(served, 1)
+        channel, begun = served.channel(), fill_ring(served, 0)
+        served.listener.commit(begun)
+        with KeepAlive(served, channel) as stream:
+            stream.renew(session_id)
+            committed = fill_ring(served, begun + 99_000)
+            revoke(served, session_id)
+            # Now the ring begins 40,000 bytes behind where the stream has read to, so that as much as is committed since goes behind the end.
+            fill_ring(served, begun + 40_000 + LIMITS["EVENT_RING_MIN"])
+            told = reader.submit(stream.notice)
+            served.listener.commit(committed)
+            served.wait_until(lambda counters: counters.notices == 1)
+            stub = sessions_pb2_grpc.SessionsStub(channel)
+            for _ in range(20):  # on the same connection, behind it
+                with pytest.raises(grpc.RpcError):
+                    stub.Renew(renew(b"short"), timeout=WAIT_S)
+            assert not told.done()
+            served.listener.commit(served.ledger.position)
+            assert told.result().session_ended.end_reason == types_pb2.END_REASON_REVOKED
+
+
+def fill_ring(served: Served, until: int) -> int:
+    """Events that concern nobody, up to that position at the least; where they end."""
+    while served.ledger.position < until:
+        served.ledger.note(time.monotonic_ns(), b"fill", secrets.token_bytes(1000))
+    return served.ledger.position
 
 
 def test_an_expiry_wakes_the_committer_and_is_told(tmp_path: Path) -> None:
