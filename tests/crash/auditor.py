@@ -331,6 +331,7 @@ class Auditor:
         self._give_back(login, tuple(login.held), now_ns)
         login.doubtful.clear()
         login.state, login.ended_ns = state, now_ns
+        self.figures["lapsed"] += state is State.LAPSED
 
 
 def peak_of(holds: Iterable[Hold], now_ns: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -46,5 +47,8 @@ class Report:
         ends = "  ".join(f"{name} {count}" for name, count in sorted(self.ends.items()))
         figures = "  ".join(f"{name} {count}" for name, count in sorted(self.figures.items()))
         shown = [str(fault) for fault in self.faults[:FAULTS_SHOWN]]
-        head = [f"seed {self.seed}", f"ends: {ends}", f"figures: {figures}", f"longest start: {self.longest_start_ns / NS:.2f} s"]
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor_s = (used.ru_utime + used.ru_stime) / max(1, self.ends.total())
+        start = f"longest start: {self.longest_start_ns / NS:.2f} s; processor of all brokers: {processor_s:.2f} s a round"
+        head = [f"seed {self.seed}", f"ends: {ends}", f"figures: {figures}", start]
         return "\n".join([*head, *self.logs, *shown, self.line()])

@@ -93,7 +93,6 @@ ENDS = (
     End("stopped", status=0),
 )
 """In this order, over and over. All but the last are kill -9; a cut of power also undoes what was written and not synced."""
-GROUP_ENDS = frozenset(end.name for end in ENDS if end.count_max == GROUPS_MAX)
 
 
 NO_END = End("none")

@@ -18,11 +18,12 @@ from broker.v1 import sessions_pb2, sessions_pb2_grpc
 from tests.crash.auditor import Login
 from tests.crash.clients import CALL_S, open_request
 from tests.crash.faulty_disk import COMPILER, DiskFault
-from tests.crash.rounds import GROUPS_MAX, STEPS_WAITING_FOR_SNAPSHOT, Campaign, End, line_to
+from tests.crash.rounds import STEPS_WAITING_FOR_SNAPSHOT, Campaign, End, line_to
 from tests.support.broker_process import RunningBroker
 
 NEEDS_COMPILER = pytest.mark.skipif(COMPILER is None, reason="no C compiler here: disks cannot be made to fail by injection")
 DISK_SIZE = 2 << 20
+CALLS_MAX = 30
 BALLAST_SIZE = 1 << 18
 ANY_INSTANT = End("any_instant")
 FULL = End("full_disk", steps_max=STEPS_WAITING_FOR_SNAPSHOT, status=ExitCode.JOURNAL_FAILED, is_awaited=True)
@@ -50,7 +51,7 @@ def test_disk_that_fails_under_load_ends_the_broker_and_loses_nothing_acknowledg
     campaign.round(ANY_INSTANT)
     for name, fault in FAULTS.items():
         # Beyond the first calls, which are the start's own: there the broker serves renew-only instead.
-        campaign.round(End(name, count_max=GROUPS_MAX, count_min=12, fault=fault, status=ExitCode.JOURNAL_FAILED))
+        campaign.round(End(name, count_max=CALLS_MAX, count_min=12, fault=fault, status=ExitCode.JOURNAL_FAILED))
     campaign.round(ANY_INSTANT)
     assert campaign.ends == {"any_instant": 2} | dict.fromkeys(FAULTS, 1)
     assert [words["message"].partition(":")[0] for words in last_words(campaign)] == ["the disk refused the log"] * len(FAULTS)
@@ -62,7 +63,7 @@ def test_disk_that_fails_under_load_ends_the_broker_and_loses_nothing_acknowledg
 def test_cut_of_power_at_a_sync_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path, seed=3)
     for _ in range(3):
-        campaign.round(End("power_cut", count_max=GROUPS_MAX, fault=DiskFault("sync", "power")))
+        campaign.round(End("power_cut", count_max=CALLS_MAX, fault=DiskFault("sync", "power")))
     campaign.round(ANY_INSTANT)
     assert campaign.ends["power_cut"] == 3
     assert campaign.auditor.faults == []
@@ -71,7 +72,7 @@ def test_cut_of_power_at_a_sync_loses_nothing_that_was_answered(tmp_path: Path) 
 @NEEDS_COMPILER
 def test_auditor_sees_a_disk_that_lies_about_its_syncs(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path, seed=3)
-    campaign.round(End("lie", count_max=GROUPS_MAX, count_min=GROUPS_MAX, fault=DiskFault("sync", "lie")))
+    campaign.round(End("lie", count_max=CALLS_MAX, count_min=CALLS_MAX, fault=DiskFault("sync", "lie")))
     campaign.round(ANY_INSTANT)
     assert campaign.auditor.faults
 
