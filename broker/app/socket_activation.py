@@ -167,5 +167,3 @@ def _elsewhere(option: str, address: Address, found: GivenSocket) -> ConfigError
 
 def _fault(reason: str) -> ConfigFault:
     return ConfigFault("usher.socket", "", reason, "see deploy/systemd, and ListenStream= there")
-
-
