@@ -22,6 +22,7 @@ class Scenario:
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("a key is carried away, and the broker is started anew until its grace is long over", 143),
-    Scenario("a relaxed broker forgets an Acquire within a session that it recovers", 1001165),
+    # Wanted anew: "a relaxed broker forgets an Acquire within a session that it recovers". Its seed, 1001165, has another course since the committer is
+    # woken for what keys did; without `believed_until_ns` in the auditor a long relaxed course shows it.
     Scenario("a relaxed broker loses power, and holders of sessions that it forgot still use their seats", 63),
 )
