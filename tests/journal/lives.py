@@ -75,3 +75,15 @@ class Life:
         assert self.compactor.stop()
         assert self.store.stop()
         self.store.close()
+
+
+def with_snapshots(count: int = 3, behind: int = 10_000) -> SimulatedDisk:
+    """A log that has been compacted so often."""
+    disk = SimulatedDisk(4)
+    life = Life(disk)
+    for _ in range(count):
+        life.write(25_000)
+        assert life.compactor.compact()
+        life.write(behind)
+    life.end()
+    return disk
