@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from broker._journal import EventQueue, LogDisk
+from broker._journal import EventQueue, LogDisk, SimulatedDisk
 from broker.journal.compaction import Compactor
 from broker.journal.settings import JournalSettings
 from broker.journal.store import JournalStore
