@@ -231,10 +231,24 @@ cdef void loop_times(Loop* loop) noexcept nogil:
         loop.accept_due = INT64_MAX
 
 
+cdef bint is_somebody_unread(const Shared* shared) noexcept nogil:
+    """Whether a loop reads from nobody because too much waits for the disk, or has not read from everybody since."""
+    cdef uint32_t i
+    for i in range(shared.loop_count):
+        if load_u8(&shared.loops[i].blind_rounds) and not load_u8(&shared.loops[i].is_done):
+            return True
+    return False
+
+
 cdef void ledger_advance(Loop* loop, uint32_t ready_count) noexcept nogil:
-    """What is due in the ledger. After a stop of more than a second what is readable is read first, as far as that has an end."""
+    """What is due in the ledger. After a stop of more than a second what is readable is read first, as far as that has an end.
+
+    While renewals may lie unread for a slow disk nothing is due: the ledger takes that for a stopped process (semantics rule 20)."""
     cdef uint64_t position = 0
     if not has_ticking(loop) or loop.now < loop.ledger_due:
+        return
+    if is_somebody_unread(loop.shared):
+        loop.ledger_due = loop.now + LEDGER_INTERVAL_NS
         return
     if loop.now - loop.ledger_last > LATE_NS and ready_count == LOOP_READY_MAX and loop.reads_first < READS_FIRST_MAX:
         loop.reads_first += 1

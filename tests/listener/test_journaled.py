@@ -23,7 +23,7 @@ from broker._ledger import LIMITS
 from broker._listener import Listener
 from broker.model.events import decode_events
 from broker.model.journal import JournalStep
-from broker.model.words import EventKind
+from broker.model.words import EndReason, EventKind
 from broker.v1 import sessions_pb2, sessions_pb2_grpc, types_pb2
 from tests.listener.harness import (
     BROKER_ID,
@@ -323,6 +323,25 @@ def test_a_slow_reader_is_served_while_nobody_else_is_read_from(tmp_path: Path) 
         assert slow_ends.result(WAIT_S) == SLOW_CALL_COUNT
         asked.result(WAIT_S)
         assert served.counters().refused["write"] == 0
+
+
+def test_no_session_ends_while_its_renewals_may_lie_unread_for_a_slow_disk(tmp_path: Path) -> None:
+    """As of a stopped process: time in which nobody was read from does not pass (semantics rule 20)."""
+    settings = {"ttl_ns": S, "renew_grace_ns": 100 * MS}
+    with serving(place=tmp_path, is_committing=False, streams_max=16384, **settings) as served, ExitStack() as stack:
+        (session_id,) = open_many(served, 1)
+        peers = [stack.enter_context(served.connect()) for _ in range(CONNECTIONS)]
+        pool = stack.enter_context(ThreadPoolExecutor(2 * CONNECTIONS))
+        data = calls(b"/broker.v1.Sessions/Renew", renew(session_id).SerializeToString(), CALL_COUNT)
+        ends = [pool.submit(read_ends, peer.makefile("rb"), CALL_COUNT) for peer in peers]
+        for peer in peers:
+            pool.submit(peer.sendall, data)
+        served.wait_until(lambda counters: counters.held_full_count == 1)
+        threading.Event().wait(2.5)  # the time that passes is what is asked about
+        assert served.ledger.counters().session_count == 1
+        served.commit_all()
+        assert sum(end.result(WAIT_S) for end in ends) == CONNECTIONS * CALL_COUNT
+        assert served.ledger.counters().ended_totals[EndReason.EXPIRED] == 0
 
 
 def narrow_socket(served: Served) -> socket.socket:
