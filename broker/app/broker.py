@@ -117,10 +117,10 @@ def run_broker(
     """Runs a broker until a signal stops it; `announce` is called once it serves. With `is_takeover` the one that runs ends for it;
     with `accepts_restored` it goes on from a backup. BrokerError's tree if it cannot."""
     require_data_plane(config)
+    try_without_directory(config)  # before a running broker ends for this one, and before minutes of replay
     prepare_process()
     config = _within_descriptors(config)
     manager = ServiceManager()
-    try_without_directory(config)  # before a running broker ends for this one, and before minutes of replay
     inheritance = inherit(config.data_dir, is_takeover=is_takeover)
     with _opened(config, inheritance.lock, accepts_restored) as directory:
         surroundings = _surroundings(config, directory, inheritance, manager)

@@ -24,8 +24,9 @@ def in_use(broker: RunningBroker, product: str) -> int:
 
 
 @contextmanager
-def broker_at(directory: Path, port: int) -> Iterator[RunningBroker]:
-    settings = {"clients": {"address": f"127.0.0.1:{port}"}, "sessions": {"renew_grace_s": 0.5}}
+def broker_at(directory: Path, port: int, durability: str = "strict") -> Iterator[RunningBroker]:
+    clients = {"address": f"127.0.0.1:{port}"}
+    settings = {"clients": clients, "sessions": {"renew_grace_s": 0.5}, "journal": {"durability": durability}}
     with running_broker(directory, settings=settings) as broker:
         yield broker
 
@@ -50,16 +51,29 @@ def test_an_open_waits_for_a_broker_that_is_just_starting(tmp_path: Path) -> Non
     assert denied.value.reason == "unknown_product"
 
 
-def test_a_restarted_broker_is_found_again_and_the_loss_is_clear(tmp_path: Path) -> None:
-    """Until sessions are journalled (issue C) a killed broker forgets them; the client must say so, not pretend."""
+def test_a_restarted_broker_is_found_again_and_the_session_goes_on(tmp_path: Path) -> None:
+    port = free_port()
+    with client.Client(f"127.0.0.1:{port}", retry=QUICK) as one:
+        with broker_at(tmp_path, port) as broker:
+            session = one.open(user="anna", products=["platform"])
+            broker.kill()
+        with broker_at(tmp_path, port) as broker:
+            until(lambda: _stream_is_up(one), "the stream is up again")
+            assert session.renew()
+            assert not session.lost.is_set()
+            assert in_use(broker, "platform") == 1
+
+
+def test_a_restarted_broker_that_keeps_nothing_is_found_again_and_the_loss_is_clear(tmp_path: Path) -> None:
+    """durability = "none": a killed broker forgets its sessions; the client must say so, not pretend."""
     port = free_port()
     notices = Notices()
     with client.Client(f"127.0.0.1:{port}", retry=QUICK) as one:
-        with broker_at(tmp_path, port) as broker:
+        with broker_at(tmp_path, port, "none") as broker:
             session = one.open(user="anna", products=["platform"], on_notice=notices)
             broker.kill()
         assert not session.lost.is_set()
-        with broker_at(tmp_path, port) as broker:
+        with broker_at(tmp_path, port, "none") as broker:
             assert session.lost.wait(WAIT_S)
             assert notices.await_kind(NoticeKind.SESSION_LOST).public_id == session.public_id
             with pytest.raises(client.SessionLost):

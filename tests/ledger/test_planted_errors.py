@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXT = ROOT / "ext"
 OPERATION_COUNT_MAX = 60_000
 OPERATION_COUNT_OF_NONE = 4_000
+PROCESSOR_S_MAX = 60
+"""Of one error: a broken list may have no end. The processor ends what takes longer, by a signal: found as well."""
 CHOICE = "USHER_PLANTED"
 CHOOSER = f'''cdef extern from *:
     """
@@ -165,7 +168,7 @@ def planted_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _lockstep(extension: Path, number: int, kind: str, operation_count: int) -> subprocess.CompletedProcess[str]:
     arguments = ["--operations", str(operation_count), "--kind", kind, "--extension", str(extension)]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.ledger", *arguments],
+        ["prlimit", f"--cpu={PROCESSOR_S_MAX}", "--core=0", sys.executable, "-m", "tests.ledger", *arguments],
         cwd=ROOT, env=os.environ | {CHOICE: str(number)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     print(done.stdout, done.stderr)
@@ -175,8 +178,9 @@ def _lockstep(extension: Path, number: int, kind: str, operation_count: int) -> 
 @pytest.mark.parametrize("number", range(1, len(PLANTED) + 1), ids=lambda number: PLANTED[number - 1].name)
 def test_an_error_planted_in_the_compiled_ledger_is_found(number: int, planted_ledger: Path) -> None:
     done = _lockstep(planted_ledger, number, PLANTED[number - 1].kind, OPERATION_COUNT_MAX)
-    assert done.returncode == 1
-    assert "replay: python -m tests.ledger" in done.stderr
+    if done.returncode != -signal.SIGXCPU:
+        assert done.returncode == 1
+        assert "replay: python -m tests.ledger" in done.stderr
 
 
 @pytest.mark.parametrize("kind", sorted({error.kind for error in PLANTED}))
