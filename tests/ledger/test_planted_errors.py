@@ -168,7 +168,7 @@ def planted_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _lockstep(extension: Path, number: int, kind: str, operation_count: int) -> subprocess.CompletedProcess[str]:
     arguments = ["--operations", str(operation_count), "--kind", kind, "--extension", str(extension)]
     done = subprocess.run(
-        ["prlimit", f"--cpu={PROCESSOR_S_MAX}", "--core=0", sys.executable, "-m", "tests.ledger", *arguments],
+        ["prlimit", f"--cpu={PROCESSOR_S_MAX}:{2 * PROCESSOR_S_MAX}", "--core=0", sys.executable, "-m", "tests.ledger", *arguments],
         cwd=ROOT, env=os.environ | {CHOICE: str(number)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     print(done.stdout, done.stderr)
