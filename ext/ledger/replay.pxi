@@ -474,14 +474,19 @@ cdef uint8_t replay_of_site(State* s, const EventHeader* e, const uint8_t* data)
     return FAULT_KIND
 
 
+cdef void forget_due(State* s) noexcept nogil:
+    """Requests whose time has come by the event at hand."""
+    while queue_due(s, &s.requests_to_forget) <= s.now:
+        forget_first(s, &s.requests_to_forget)
+
+
 cdef uint8_t replay_event(State* s, const uint8_t* data) noexcept nogil:
     """A whole event of a whole command."""
     cdef EventHeader e
     cdef bint is_expected
     memcpy(&e, data, sizeof(EventHeader))
     s.now = e.time
-    while queue_due(s, &s.requests_to_forget) <= s.now:
-        forget_first(s, &s.requests_to_forget)
+    forget_due(s)
     is_expected = s.replay.expected_kind != 0
     if is_expected and (e.kind != s.replay.expected_kind or e.charge != s.replay.expected_charge):
         return FAULT_EXPECTED
@@ -609,6 +614,7 @@ cdef uint8_t run_begin(State* s, int64_t now, int64_t wall) noexcept nogil:
         return FAULT_GENERATION
     if s.phase == PHASE_REPLAYING:
         s.now = s.replay.time
+        forget_due(s)               # the last event may be a note, or of half a command
     s.raw = now
     s.skipped = now - s.now
     s.phase = PHASE_RUNNING

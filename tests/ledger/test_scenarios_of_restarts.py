@@ -216,6 +216,17 @@ def test_products_and_pools_keep_their_numbers(compiled: Lives) -> None:
     assert scene.core.pools()[2].is_emulated
 
 
+def test_a_note_lets_time_pass_as_every_event_does(lives: Lives) -> None:
+    """Found by the lockstep: a request whose time had come by the last event was kept when that was a note."""
+    scene = lives.scene
+    scene.fill(5)
+    scene.close(scene.open("ann"))
+    scene.now_s += 121  # the request window
+    scene.core.note(scene.now_ns, b"name", b"value")
+    lives.restart()
+    assert scene.core.counters().request_count == 0
+
+
 def test_counters_begin_anew(lives: Lives) -> None:
     scene = lives.scene
     scene.fill(5)
