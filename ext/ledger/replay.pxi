@@ -546,8 +546,12 @@ cdef uint8_t replay_next(State* s, const EventHeader* e, const uint8_t* data, ui
         return fault
     if e.kind == EVENT_RUN_STARTED:
         s.replay.pending_size = 0
+    if e.kind == EVENT_NOTE and s.replay.pending_size:
+        return FAULT_UNIT
     if e.kind == EVENT_NOTE:
-        return STOP_AT_NOTE if s.replay.pending_size == 0 else FAULT_UNIT
+        s.now = e.time
+        forget_due(s)
+        return STOP_AT_NOTE
     if s.replay.pending_size == 0 and e.flags & FLAG_LAST:
         return replay_unit(s, data, e.size)
     return replay_gathered(s, e, data)
@@ -614,7 +618,6 @@ cdef uint8_t run_begin(State* s, int64_t now, int64_t wall) noexcept nogil:
         return FAULT_GENERATION
     if s.phase == PHASE_REPLAYING:
         s.now = s.replay.time
-        forget_due(s)               # the last event may be a note, or of half a command
     s.raw = now
     s.skipped = now - s.now
     s.phase = PHASE_RUNNING
